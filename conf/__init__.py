@@ -1,0 +1,1 @@
+"""Hydra configuration: one YAML per command, one folder per choice; `experiment/` holds complete named runs."""

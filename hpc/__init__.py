@@ -1,0 +1,1 @@
+"""Simulation: parameter grid -> particles -> pair histograms -> I(Q) -> sharded zarr store."""

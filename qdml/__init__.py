@@ -1,0 +1,1 @@
+"""Learning: store -> augmented batches -> networks -> the size of a measured sample."""
