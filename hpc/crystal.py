@@ -1,0 +1,341 @@
+"""A material and a shape -> the sites of the largest particle, shell by shell.
+
+A shape is a *gauge*: the smallest diameter of the particle that contains a point. Particles of one shape around one
+fixed centre are then nested, and the particle of diameter D is every site whose gauge is at most D. Sites that share a
+gauge value enter together and form a *shell*.
+
+Positions are kept as integers on a cubic grid of spacing `unit` (cell edge over the smallest denominator of the
+fractional coordinates), so that a pair's squared distance is an integer class n = |h_i - h_j|² with r = unit·√n.
+Valid for cubic cells whose sites and cut centres have rational coordinates; anything else is refused.
+
+Symbols: h integer position, a cell edge [Å], D diameter [Å].
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SHAPES", "Kind", "Material", "NestedSites", "cut_nested_sites", "load_material", "material_names"]
+
+# The largest denominator of a fractional coordinate that still counts as rational (1/48 covers every cubic
+# special position and their midpoints).
+_MAX_DENOMINATOR = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One symmetry-distinct site of a material: what scatters there, how much of it and how much it moves."""
+
+    label: str
+    element: str
+    position: tuple[float, float, float]
+    """Fractional coordinates of one of its equivalent positions."""
+    occupancy: float
+    """Fraction of the equivalent positions that are filled, 0 < occupancy <= 1."""
+    b_iso: float
+    """Isotropic Debye-Waller factor B [Å²]."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.occupancy <= 1:
+            raise ValueError(f"occupancy of site {self.label} must lie in (0, 1], got {self.occupancy}")
+        if not (np.isfinite(self.b_iso) and self.b_iso >= 0):
+            raise ValueError(f"b_iso of site {self.label} must be >= 0 Å², got {self.b_iso}")
+        if len(self.position) != 3 or not np.all(np.isfinite(self.position)):
+            raise ValueError(f"position of site {self.label} must be three fractional coordinates, got {self.position}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A crystal: name, space group, cell and its symmetry-distinct sites."""
+
+    name: str
+    space_group: str
+    cell_angstrom: tuple[float, ...]
+    """a, b, c [Å], α, β, γ [degrees]."""
+    kinds: tuple[Kind, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.cell_angstrom) != 6 or min(self.cell_angstrom) <= 0:
+            raise ValueError(
+                f"cell_angstrom of {self.name} must be six positive numbers a b c alpha beta gamma, "
+                f"got {list(self.cell_angstrom)}"
+            )
+        if not self.kinds:
+            raise ValueError(f"material {self.name} has no sites; add at least one under `sites`")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Material:
+        """Read a material from the mapping of a `conf/material/*.yaml` file.
+
+        Raises:
+            ValueError: a key is missing or a value is outside its range.
+        """
+        try:
+            kinds = tuple(
+                Kind(
+                    label=str(label),
+                    element=str(site["element"]),
+                    position=tuple(float(x) for x in site["position"]),  # type: ignore[arg-type]
+                    occupancy=float(site["occupancy"]),
+                    b_iso=float(site["b_iso"]),
+                )
+                for label, site in config["sites"].items()
+            )
+            return cls(
+                name=str(config["name"]),
+                space_group=str(config["space_group"]),
+                cell_angstrom=tuple(float(x) for x in config["cell_angstrom"]),
+                kinds=kinds,
+            )
+        except KeyError as missing:
+            raise ValueError(f"material: the key {missing} is missing; see conf/material/pbs.yaml") from None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Site labels, in the order of every `kind` axis."""
+        return tuple(kind.label for kind in self.kinds)
+
+    def with_b_iso(self, b_iso: Mapping[str, float] | float) -> Material:
+        """The same material with other Debye-Waller factors: one for all sites, or by site label.
+
+        Raises:
+            ValueError: a label is not a site of this material.
+        """
+        if not isinstance(b_iso, Mapping):
+            b_iso = dict.fromkeys(self.labels, b_iso)
+        unknown = sorted(set(b_iso) - set(self.labels))
+        if unknown:
+            raise ValueError(f"b_iso: {self.name} has the sites {list(self.labels)}, got {unknown}")
+        kinds = (
+            Kind(
+                label=k.label,
+                element=k.element,
+                position=k.position,
+                occupancy=k.occupancy,
+                b_iso=float(b_iso.get(k.label, k.b_iso)),
+            )
+            for k in self.kinds
+        )
+        return Material(
+            name=self.name, space_group=self.space_group, cell_angstrom=self.cell_angstrom, kinds=tuple(kinds)
+        )
+
+
+def material_names() -> list[str]:
+    """Names of the materials that ship with the package (`conf/material/*.yaml`)."""
+    from importlib.resources import files
+
+    folder = files("conf") / "material"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_material(name: str) -> Material:
+    """The material of `conf/material/<name>.yaml`, the name in any case.
+
+    Raises:
+        ValueError: there is no such material; the message lists those there are.
+    """
+    from importlib.resources import files
+
+    import yaml
+
+    if name.lower() not in material_names():
+        raise ValueError(f"material must be one of {material_names()}, got {name!r}")
+    text = (files("conf") / "material" / f"{name.lower()}.yaml").read_text()
+    return Material.from_config(yaml.safe_load(text))
+
+
+def _sphere(position: np.ndarray) -> np.ndarray:
+    """Gauge of the sphere: twice the distance from the centre."""
+    return 2 * np.sqrt((position**2).sum(axis=1))
+
+
+#: Gauge by name: (site, 3) float64 [Å] relative to the cut centre -> (site,) float64 [Å], the smallest diameter that
+#: contains the point. A particle of diameter D must fit into a sphere of diameter D (it bounds the sites looked at).
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sphere": _sphere}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NestedSites:
+    """Sites of the largest particle around one cut centre, sorted by kind, then by shell."""
+
+    unit: float
+    """Grid spacing [Å]."""
+    position: np.ndarray
+    """(site, 3) int32, relative to the cut centre, in units of `unit`."""
+    offset: np.ndarray
+    """(kind, shell + 1) int64: sites of kind a in shells < s are position[offset[a, 0] : offset[a, s]]."""
+    diameter: np.ndarray
+    """(shell,) float64 [Å], increasing: the smallest particle that contains the shell."""
+    representative: np.ndarray
+    """(rep,) int32 index into position: one site of each orbit of the point symmetry, sorted by shell."""
+    weight: np.ndarray
+    """(rep,) int32, sites in the orbit, at most 48."""
+    rep_kind: np.ndarray
+    """(rep,) int32."""
+    rep_shell: np.ndarray
+    """(rep,) int32."""
+
+    @property
+    def n_class(self) -> int:
+        """Number of distance classes: the largest possible n = |h_i - h_j|², plus one."""
+        reach = int((self.position.astype(np.int64) ** 2).sum(axis=1).max())
+        return 4 * reach + 1
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """(shell, kind) int64, sites that enter with each shell."""
+        return np.diff(self.offset, axis=1).T.copy()
+
+
+def cut_nested_sites(
+    material: Material, *, shape: str, centre: str | Sequence[float], diameter_max: float
+) -> NestedSites:
+    """Every site within the largest particle of a nested family.
+
+    Args:
+        material: a cubic crystal.
+        shape: a name of `SHAPES`.
+        centre: label of the site in the middle, or fractional coordinates.
+        diameter_max: diameter of the largest particle [Å].
+
+    Raises:
+        ValueError: unknown shape or centre, a cell that is not cubic, coordinates that are not rational,
+            or a particle without any site.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"shape must be one of {sorted(SHAPES)}, got {shape!r}")
+    if not (np.isfinite(diameter_max) and diameter_max > 0):
+        raise ValueError(f"diameter_max must be > 0 Å, got {diameter_max}")
+    gauge = SHAPES[shape]
+    a, denominator, cell_position, cell_kind, origin = _integer_cell(material, centre)
+    unit = a / denominator
+
+    reach = int(diameter_max / 2 / a) + 2
+    shift = np.arange(-reach, reach + 1, dtype=np.int32) * denominator
+    lattice = np.stack(np.meshgrid(shift, shift, shift, indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    position = (lattice + (cell_position - origin)).reshape(-1, 3)
+    kind = np.broadcast_to(cell_kind, (lattice.shape[0], cell_kind.size)).ravel()
+
+    size = gauge(position * unit)
+    # 1e-9 relative: a shell that touches the surface belongs to the particle, whatever the last bit says.
+    inside = size <= diameter_max * (1 + 1e-9)
+    if not inside.any():
+        raise ValueError(
+            f"a {material.name} {shape} of {diameter_max / 10:g} nm around {centre} holds no site; "
+            "ask for a larger diameter or another centre"
+        )
+    position, kind, size = position[inside], kind[inside], size[inside]
+    # Gauge values that differ by rounding alone are one shell.
+    _, first, shell = np.unique(np.rint(size * 1e8), return_index=True, return_inverse=True)
+    order = np.lexsort((shell, kind))
+    position, kind, shell = position[order].astype(np.int32), kind[order], shell[order]
+
+    n_shell, n_kind = first.size, len(material.kinds)
+    entering = np.bincount(kind * n_shell + shell, minlength=n_kind * n_shell).reshape(n_kind, n_shell)
+    start = np.concatenate(([0], np.cumsum(entering.sum(axis=1))[:-1]))
+    offset = np.concatenate((np.zeros((n_kind, 1), dtype=np.int64), np.cumsum(entering, axis=1)), axis=1)
+
+    operations = _point_symmetry(cell_position - origin, cell_kind, denominator, position, gauge)
+    representative, weight = _orbits(position, operations)
+    by_shell = np.argsort(shell[representative], kind="stable")
+    representative, weight = representative[by_shell], weight[by_shell]
+    return NestedSites(
+        unit=unit,
+        position=np.ascontiguousarray(position),
+        offset=offset + start[:, None],
+        diameter=size[first],
+        representative=representative.astype(np.int32),
+        weight=weight.astype(np.int32),
+        rep_kind=kind[representative].astype(np.int32),
+        rep_shell=shell[representative].astype(np.int32),
+    )
+
+
+def _integer_cell(
+    material: Material, centre: str | Sequence[float]
+) -> tuple[float, int, np.ndarray, np.ndarray, np.ndarray]:
+    """Edge, denominator, (site, 3) integer positions and (site,) kinds of one cell, and the centre's position."""
+    import gemmi
+
+    a, b, c, *angles = material.cell_angstrom
+    if not (a == b == c and angles == [90.0, 90.0, 90.0]):
+        raise ValueError(
+            f"the one-pass engine needs a cubic cell (a = b = c, 90°), {material.name} has {list(material.cell_angstrom)}"
+        )
+    group = gemmi.find_spacegroup_by_name(material.space_group)
+    if group is None:
+        raise ValueError(f"space_group of {material.name} is not a known symbol: {material.space_group!r}")
+
+    fractions, kinds = [], []
+    for index, site in enumerate(material.kinds):
+        images = np.array([operation.apply_to_xyz(list(site.position)) for operation in group.operations()]) % 1
+        images = np.unique(np.rint(images * 1e6) % 1_000_000, axis=0) / 1e6
+        fractions.append(images)
+        kinds.append(np.full(len(images), index))
+    if isinstance(centre, str):
+        if centre not in material.labels:
+            raise ValueError(f"centre must be a site of {material.name} {list(material.labels)} or x y z, got {centre!r}")
+        middle = np.array(material.kinds[material.labels.index(centre)].position)
+    else:
+        middle = np.asarray(centre, dtype=float)
+        if middle.shape != (3,) or not np.all(np.isfinite(middle)):
+            raise ValueError(f"centre must be a site label or three fractional coordinates, got {centre}")
+
+    fraction = np.concatenate(fractions)
+    everything = np.concatenate((fraction, middle[None]))
+    for denominator in range(1, _MAX_DENOMINATOR + 1):
+        scaled = everything * denominator
+        if np.abs(scaled - np.rint(scaled)).max() < 1e-4:
+            integer = np.rint(scaled).astype(np.int32)
+            return a, denominator, integer[:-1], np.concatenate(kinds), integer[-1]
+    raise ValueError(
+        f"sites and centre of {material.name} must have rational coordinates (denominator <= {_MAX_DENOMINATOR}) "
+        "for the one-pass engine"
+    )
+
+
+def _point_symmetry(
+    cell_position: np.ndarray, cell_kind: np.ndarray, denominator: int, position: np.ndarray, gauge: Callable
+) -> list[np.ndarray]:
+    """The signed permutations (out of 48) about the cut centre that keep both the crystal and the shape."""
+
+    def cell_key(positions: np.ndarray) -> np.ndarray:
+        x, y, z = (positions % denominator).T
+        return np.sort(((cell_kind * denominator + x) * denominator + y) * denominator + z)
+
+    crystal, size = cell_key(cell_position), gauge(position.astype(float))
+    kept = []
+    for permutation in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            operation = np.zeros((3, 3), dtype=np.int32)
+            operation[range(3), permutation] = signs
+            same_crystal = np.array_equal(cell_key(cell_position @ operation), crystal)
+            if same_crystal and np.allclose(gauge((position @ operation).astype(float)), size):
+                kept.append(operation)
+    return kept
+
+
+def _orbits(position: np.ndarray, operations: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One site of each orbit (the one with the largest key) and the size of the orbit."""
+    width = 2 * int(np.abs(position).max()) + 1
+
+    def key(positions: np.ndarray) -> np.ndarray:
+        x, y, z = positions.astype(np.int64).T
+        return (x * width + y) * width + z
+
+    # Most sites are ruled out by the first few operations, so the list shrinks to 1/48 quickly.
+    candidate = np.arange(len(position))
+    own = key(position)
+    stabiliser = np.zeros(len(position), dtype=np.int64)
+    for operation in operations:
+        image = key(position[candidate] @ operation)
+        keep = image <= own[candidate]
+        stabiliser[candidate[image == own[candidate]]] += 1
+        candidate = candidate[keep]
+    return candidate, len(operations) // stabiliser[candidate]
