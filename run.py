@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Set up and run debye-dots on a machine that has nothing but git and Python 3.11, 3.12 or 3.13.
+
+    python3 run.py demo            simulate, train, size patterns that the model has never seen: a report
+    python3 run.py tests [ARGS]    ruff, mypy and pytest; ARGS go to pytest (for example: tests/unit -x)
+
+Both first make or update the Python environment in .venv; nothing outside this folder is changed.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+STAMP = ROOT / ".venv" / "debye-dots-is-set-up"
+INSTALL = "python -m pip install -c constraints/cpu.txt -e .[test,mpich]"
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+DEMO = {
+    "Simulate a grid of PbS patterns on 2 MPI ranks": (
+        "mpiexec -n 2 python -m mpi4py -m hpc.simulate experiment=quick store.path=runs/quick/store.zarr"
+    ),
+    "Train a network on it with 2 DDP processes": (
+        "python -m torch.distributed.run --standalone --nproc-per-node 2 -m qdml.train"
+        " experiment=quick data.store=runs/quick/store.zarr output=runs/quick/model"
+    ),
+    "Measure how good it is, on patterns kept from its training": (
+        "python -m qdml.evaluate model=runs/quick/model data.store=runs/quick/store.zarr"
+        " output=runs/quick/evaluation"
+    ),
+}
+START = time.monotonic()
+
+
+def main(*arguments: str) -> int:
+    """Run the command that `arguments` name; returns its exit code."""
+    if arguments != ("demo",) and arguments[:1] != ("tests",):
+        print((__doc__ or "").strip())
+        return 0 if arguments in (("-h",), ("--help",)) else 2
+    os.chdir(ROOT)
+    os.environ["PATH"] = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))  # two ranks share them
+    set_up()
+    return demo() if arguments[0] == "demo" else tests(*arguments[1:])
+
+
+def demo() -> int:
+    """From a grid of sizes to a report."""
+    for number, (title, command) in enumerate(DEMO.items(), 1):
+        code = step(f"{number}/{len(DEMO)} {title}", command)
+        if code:
+            print(f"\nStep {number} failed, see above. The same command goes on from there.", file=sys.stderr)
+            return code
+    return 0
+
+
+def tests(*arguments: str) -> int:
+    """Everything a change has to pass; the summary of pytest comes last."""
+    checks = {"ruff": "python -m ruff check", "mypy": "python -m mypy"}
+    failed = [tool for tool, command in checks.items() if step(f"Check the code with {tool}", command)]
+    code = step("Run the tests", shlex.join(["python", "-m", "pytest", *arguments]))
+    if failed:
+        print(f"\n{' and '.join(failed)} found problems, see above.", file=sys.stderr)
+    return code or len(failed)
+
+
+def set_up() -> None:
+    """Make .venv what pyproject.toml and constraints/ ask for, unless that is already done."""
+    requirements = [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints/cpu.txt")]
+    wanted = hashlib.sha256("\0".join([str(ROOT), *requirements]).encode()).hexdigest()
+    usable = environment_works()
+    if usable and STAMP.is_file() and STAMP.read_text() == wanted:
+        return
+    if not usable:
+        if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+            sys.exit(f"This is Python {sys.version.split()[0]}; start run.py with Python 3.11, 3.12 or 3.13.")
+        command = shlex.join([sys.executable, "-m", "venv", "--clear", ".venv"])
+        if not importlib.util.find_spec("ensurepip") or step("Make a Python environment in .venv", command):
+            sys.exit("Python can make no environment here. On Debian, Ubuntu: sudo apt install python3-venv")
+    if step("Install debye-dots and what it needs in .venv, about 2 GB", f"{INSTALL}{cpu_wheels()}"):
+        sys.exit("pip could not install everything, see above. Is there a network, and room on the disk?")
+    STAMP.write_text(wanted)
+
+
+def environment_works() -> bool:
+    """Whether .venv has a Python with pip: not so when it is half made, or its Python has been removed."""
+    pip = [str(ROOT / ".venv" / "bin" / "python"), "-m", "pip", "--version"]
+    try:
+        return subprocess.run(pip, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def cpu_wheels() -> str:
+    """The option for PyTorch's own index where it can be reached: on PyPI, torch brings GBs of CUDA along."""
+    try:
+        urllib.request.urlopen(f"{CPU_WHEELS}/", timeout=5).close()
+    except OSError:
+        return ""
+    return f" --extra-index-url {CPU_WHEELS}"
+
+
+def step(title: str, command: str) -> int:
+    """Say what runs and when, run it, return its exit code (128 + signal if a signal ended it)."""
+    minutes, seconds = divmod(int(time.monotonic() - START), 60)
+    print(f"\n[{minutes:02d}:{seconds:02d}] {title}\n$ {command}", flush=True)
+    process = subprocess.Popen(shlex.split(command))
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # a launcher now stops its ranks
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job ends like Ctrl-C
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
