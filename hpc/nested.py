@@ -23,7 +23,15 @@ from numba import njit
 
 from hpc.crystal import NestedSites
 
-__all__ = ["NestedFamily", "PairTable", "average_over_centres", "count_pairs", "count_pairs_reference", "kind_pairs"]
+__all__ = [
+    "NestedFamily",
+    "PairTable",
+    "average_over_centres",
+    "count_pairs",
+    "count_pairs_reference",
+    "kind_pairs",
+    "merge_shells",
+]
 
 
 def kind_pairs(n_kind: int) -> list[tuple[int, int]]:
@@ -134,36 +142,46 @@ class NestedFamily:
     """One table for each of `kind_pairs`."""
 
 
-def average_over_centres(families: Sequence[tuple[NestedSites, np.ndarray]]) -> NestedFamily:
-    """Mean of several cut centres of one material: sites and `count_pairs` of each -> one family.
+def merge_shells(centres: Sequence[NestedSites]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The shells of several cut centres of one material on a common axis.
 
-    Numbers of sites and pairs are averaged on the union of all shells. The mean of patterns is the pattern of the mean,
-    because the intensity is linear in the pair counts.
+    Returns:
+        (shell,) float64 diameters [Å]; (shell, kind) float64 sites that enter, mean over centres; for each centre the
+        (its shells,) indices of its shells on the common axis.
     """
-    if len({sites.unit for sites, _ in families}) != 1:
-        # Centres with different denominators count on different grids; refine the coarse ones to the common one.
-        finest = min(sites.unit for sites, _ in families)
-        for sites, _ in families:
-            if not np.isclose(sites.unit / finest, round(sites.unit / finest)):
-                raise ValueError("cut centres need incommensurate grids; average their patterns instead")
-    key = np.unique(np.concatenate([np.rint(sites.diameter * 1e8) for sites, _ in families]))
-    rows = [np.searchsorted(key, np.rint(sites.diameter * 1e8)) for sites, _ in families]
-    diameter = np.zeros(len(key))
-    n_kind = families[0][0].offset.shape[0]
-    atoms = np.zeros((len(key), n_kind))
-    for (sites, _), row in zip(families, rows, strict=True):
+    # Diameters of different centres that differ by rounding alone are one shell.
+    keys = [np.rint(sites.diameter * 1e8) for sites in centres]
+    common = np.unique(np.concatenate(keys))
+    rows = [np.searchsorted(common, key) for key in keys]
+    diameter = np.zeros(len(common))
+    atoms = np.zeros((len(common), centres[0].offset.shape[0]))
+    for sites, row in zip(centres, rows, strict=True):
         diameter[row] = sites.diameter
-        atoms[row] += sites.atoms / len(families)
+        atoms[row] += sites.atoms / len(centres)
+    return diameter, atoms, rows
 
-    unit = min(sites.unit for sites, _ in families)
-    stretch = [round(sites.unit / unit) ** 2 for sites, _ in families]
+
+def average_over_centres(centres: Sequence[NestedSites], counts: Sequence[np.ndarray]) -> NestedFamily:
+    """Mean over the cut centres of one material.
+
+    The mean of patterns is the pattern of the mean, because the intensity is linear in the pair counts.
+
+    Args:
+        centres: the sites around each centre.
+        counts: `count_pairs` of each.
+    """
+    diameter, atoms, rows = merge_shells(centres)
+    # Centres between sites need a finer grid; squared distances on the coarser ones are stretched to the finest.
+    unit = min(sites.unit for sites in centres)
+    stretch = [round((sites.unit / unit) ** 2) for sites in centres]
     tables = []
-    for pair in range(len(kind_pairs(n_kind))):
-        occurring = [np.flatnonzero(counts[pair].any(axis=0)) for _, counts in families]
-        classes = np.unique(np.concatenate([n * s for n, s in zip(occurring, stretch, strict=True)]))
-        entering = np.zeros((len(key), len(classes)))
-        for (_, counts), row, n, s in zip(families, rows, occurring, stretch, strict=True):
-            entering[np.ix_(row, np.searchsorted(classes, n * s))] += counts[pair][:, n]
-        entering /= len(families)
+    for pair in range(len(counts[0])):
+        occurring = [np.flatnonzero(count[pair].any(axis=0)) for count in counts]
+        squares = [n * factor for n, factor in zip(occurring, stretch, strict=True)]
+        classes = np.unique(np.concatenate(squares))
+        entering = np.zeros((len(diameter), len(classes)))
+        for count, row, n, square in zip(counts, rows, occurring, squares, strict=True):
+            entering[np.ix_(row, np.searchsorted(classes, square))] += count[pair][:, n]
+        entering /= len(centres)
         tables.append(PairTable(distance=unit * np.sqrt(classes), entering=entering))
     return NestedFamily(diameter=diameter, atoms=atoms, pairs=tuple(tables))

@@ -1,0 +1,124 @@
+"""Scattering factors of neutral atoms.
+
+    f(Q, E) = f0(s) + f'(E) + i f''(E),   s = Q/4π = sin θ/λ
+
+f0: Waasmaier & Kirfel, Acta Cryst. A51, 416 (1995), through xraydb; valid for s <= 6 Å⁻¹ (Q <= 75 Å⁻¹).
+f', f'': Chantler, J. Phys. Chem. Ref. Data 24, 71 (1995), through xraydb.
+Incoherent (Compton) scattering: S(s) of xraylib, electron units per atom, without the Breit-Dirac recoil factor.
+
+Symbols: q [Å⁻¹], E photon energy [keV], λ wavelength [Å].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "HC_KEV_ANGSTROM",
+    "check_element",
+    "check_energy",
+    "compton",
+    "energy_of_wavelength",
+    "scattering_factor",
+]
+
+#: Planck constant times speed of light [keV Å] (CODATA 2018, exact by definition of the SI).
+HC_KEV_ANGSTROM = 12.398419843320026
+
+# Waasmaier and Kirfel fitted f0 up to s = 6 Å⁻¹.
+_Q_MAX = 4 * np.pi * 6.0
+
+
+def energy_of_wavelength(wavelength_angstrom: float) -> float:
+    """Photon energy [keV] of a wavelength [Å].
+
+    Raises:
+        ValueError: the wavelength is not positive.
+    """
+    if not (np.isfinite(wavelength_angstrom) and wavelength_angstrom > 0):
+        raise ValueError(f"wavelength must be > 0 Å, got {wavelength_angstrom}")
+    return HC_KEV_ANGSTROM / wavelength_angstrom
+
+
+def check_element(element: str) -> str:
+    """The element's symbol, if the tables have it.
+
+    Raises:
+        ValueError: not the symbol of an element that the f0 table holds.
+    """
+    import xraydb
+
+    # The table also holds ions (Na1+) and valence forms (Cval); a site carries a neutral atom.
+    if not element.isalpha() or len(element) > 2 or element not in xraydb.f0_ions():
+        raise ValueError(f"element must be a chemical symbol of the Waasmaier-Kirfel table (H to Cf), got {element!r}")
+    return element
+
+
+def check_energy(energy_kev: float | None, elements: tuple[str, ...] = ()) -> float:
+    """The photon energy, if it is given and inside the tables of f' and f''.
+
+    Raises:
+        ValueError: missing, not positive, or outside the tables of one of the elements.
+    """
+    if energy_kev is None:
+        raise ValueError(
+            "the photon energy is missing: f' and f'' depend on it and there is no default; "
+            "give energy_kev (22 keV for 0.5636 Å, 8.048 keV for Cu Kα1)"
+        )
+    if not (np.isfinite(energy_kev) and energy_kev > 0):
+        raise ValueError(f"energy_kev must be > 0, got {energy_kev}")
+    import xraydb
+
+    for element in elements:
+        low, high = np.asarray(xraydb.chantler_energies(element))[[0, -1]] / 1000
+        if not low <= energy_kev <= high:
+            raise ValueError(f"energy_kev must lie in {low:.3g} to {high:.3g} keV, the table of {element}; got {energy_kev}")
+    return float(energy_kev)
+
+
+def scattering_factor(
+    element: str, q: np.ndarray, *, energy_kev: float | None = None, anomalous: bool = True
+) -> np.ndarray:
+    """Atomic scattering factor of a neutral atom.
+
+    Args:
+        element: chemical symbol.
+        q: (q,) float64 [Å⁻¹].
+        energy_kev: photon energy [keV]; needed only with `anomalous`.
+        anomalous: add f' + i f''.
+
+    Returns:
+        (q,) complex128 [electrons].
+
+    Raises:
+        ValueError: unknown element, q outside the table, energy missing or outside the table.
+    """
+    import xraydb
+
+    check_element(element)
+    q = np.asarray(q, dtype=np.float64)
+    if q.size and not (q.min() >= 0 and q.max() <= _Q_MAX):
+        raise ValueError(f"q must lie in 0 to {_Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}")
+    f = np.asarray(xraydb.f0(element, q / (4 * np.pi))).astype(np.complex128)
+    if anomalous:
+        energy_ev = 1000 * check_energy(energy_kev, (element,))
+        f += xraydb.f1_chantler(element, energy_ev) + 1j * xraydb.f2_chantler(element, energy_ev)
+    return f
+
+
+def compton(element: str, q: np.ndarray) -> np.ndarray:
+    """Incoherent scattering function.
+
+    Args:
+        element: chemical symbol.
+        q: (q,) float64 [Å⁻¹].
+
+    Returns:
+        (q,) float64 [electron units per atom], 0 at q = 0 and tending to Z.
+    """
+    import xraylib
+
+    z = xraylib.SymbolToAtomicNumber(check_element(element))
+    s = np.asarray(q, dtype=np.float64) / (4 * np.pi)
+    # The table starts above s = 0, where the function is 0.
+    return np.array([xraylib.SF_Compt(z, value) if value > 0 else 0.0 for value in s])
