@@ -1,0 +1,113 @@
+"""Who imports whom: learning sees little of simulation, and every heavy library enters through one door."""
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# dotted name -> its syntax tree
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text()
+    )
+    for room in ("hpc", "qdml")
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+
+COMMANDS = ("hpc.simulate", "hpc.pattern", "hpc.storetool", "qdml.train", "qdml.evaluate", "qdml.predict")
+# library -> the only modules that import it; a final dot means everything below
+DOORS = {
+    "mpi4py": ("hpc.mpi",),
+    "zarr": ("hpc.store", "hpc.storetool"),
+    "cupy": ("hpc.device", "hpc.cuda."),
+    "cupyx": ("hpc.device", "hpc.cuda."),
+    "torch.distributed": ("qdml.distributed",),
+    "torch.nn.parallel": ("qdml.distributed",),
+    "hydra": COMMANDS,
+}
+# What learning may see of simulation: the data contract and pure physics.
+SHARED = ("schema", "store", "device", "dots", "crystal", "ensemble", "form_factors", "debye")
+
+
+def imported(module: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that `nodes` of `module` import, `from` names included."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.distributed":
+            yield node.lineno, "torch.distributed"  # works without an import of its own
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def offences(importers: Callable[[str], bool], forbidden: Callable[[str], bool]) -> list[str]:
+    return [
+        f"{module}, line {line}: {name}"
+        for module, tree in MODULES.items()
+        if importers(module)
+        for line, name in imported(module, ast.walk(tree))
+        if forbidden(name)
+    ]
+
+
+def test_the_walk_sees_every_kind_of_import() -> None:
+    code = """
+import a.b as c
+from d import e
+from . import f
+from ..store import g
+def late():
+    import h
+    torch.distributed.barrier()
+"""
+    seen = {name for _, name in imported("hpc.cuda.module", ast.walk(ast.parse(code)))}
+    assert seen == {"a.b", "d.e", "hpc.cuda.f", "hpc.store.g", "h", "torch.distributed"}
+
+
+def test_simulation_knows_nothing_of_learning() -> None:
+    assert not offences(
+        lambda module: inside(module, "hpc"), lambda name: inside(name, "qdml") or inside(name, "torch")
+    )
+
+
+def test_learning_sees_only_contract_and_physics_of_simulation() -> None:
+    allowed = [f"hpc.{module}" for module in SHARED]
+    assert not offences(
+        lambda module: inside(module, "qdml"),
+        lambda name: inside(name, "hpc") and not any(inside(name, module) for module in allowed),
+    )
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_library_enters_through_one_door(library: str) -> None:
+    def outside(module: str) -> bool:
+        return not any(
+            module == door or (door.endswith(".") and module.startswith(door)) for door in DOORS[library]
+        )
+
+    assert not offences(outside, lambda name: inside(name, library))
+
+
+def test_no_circle_of_imports() -> None:
+    """Every module can be read, and imported, after those that it imports at its top."""
+    needs = {
+        module: {
+            other
+            for _, name in imported(module, tree.body)
+            for other in (name, name.rpartition(".")[0])
+            if other in MODULES and other != module
+        }
+        for module, tree in MODULES.items()
+    }
+    while free := [module for module, others in needs.items() if not others & needs.keys()]:
+        for module in free:
+            del needs[module]
+    assert not needs
