@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPTS = {name: target.removesuffix(":main") for name, target in PROJECT["scripts"].items()}
+TEMPLATES = {"slurm/simulate.sh": "hpc.simulate", "slurm/train_ddp.sh": "qdml.train"}
 HYDRA = ("hpc.simulate", "qdml.train", "qdml.evaluate")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[a-z]*/README.md"))]
 OTHER_PROGRAMS = {"cd", "git", "source", ".", "ls", "cat", "cp", "export", "squeue", "scancel", "nvcc"}
@@ -62,8 +63,9 @@ def test_documented_command_exists(line: str, run_command) -> None:
 def find_module(words: list[str]) -> tuple[str | None, list[str]]:
     """The module of this project that a command line starts, through whatever launcher, and its arguments."""
     for position, word in enumerate(words):
-        if word in SCRIPTS:
-            return SCRIPTS[word], words[position + 1 :]
+        if started := {**SCRIPTS, **TEMPLATES}.get(word):
+            assert word in SCRIPTS or (ROOT / word).is_file(), f"no file {word}"
+            return started, words[position + 1 :]
         if word == "-m" and words[position + 1].split(".")[0] in ("hpc", "qdml"):
             assert importlib.util.find_spec(words[position + 1]), f"no module {words[position + 1]}"
             return words[position + 1], words[position + 2 :]
