@@ -24,6 +24,7 @@ import array_api_compat
 import numpy as np
 
 __all__ = [
+    "OVERHANG",
     "OVERSAMPLING",
     "Resampler",
     "fine_step",
@@ -37,6 +38,8 @@ Array = Any
 #: Fine grid over Nyquist. Together with `_TAPS` it sets the interpolation error.
 OVERSAMPLING = 2.5
 _TAPS = 24
+#: Points of the fine grid that must lie beyond the last point asked for.
+OVERHANG = _TAPS // 2 + 2
 _BETA = np.pi * _TAPS / 2 * (1 - 1 / OVERSAMPLING)
 # Output points of one dense block of the banded interpolation matrix: large enough for BLAS, small enough that the
 # zeros beside the band cost less than the calls.

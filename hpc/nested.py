@@ -173,7 +173,12 @@ def average_over_centres(centres: Sequence[NestedSites], counts: Sequence[np.nda
     diameter, atoms, rows = merge_shells(centres)
     # Centres between sites need a finer grid; squared distances on the coarser ones are stretched to the finest.
     unit = min(sites.unit for sites in centres)
-    stretch = [round((sites.unit / unit) ** 2) for sites in centres]
+    if any(abs(sites.unit / unit - round(sites.unit / unit)) > 1e-6 for sites in centres):
+        raise ValueError(
+            f"cut centres must lie on grids that divide each other, got spacings {[s.unit for s in centres]} Å; "
+            "average the patterns of such centres instead"
+        )
+    stretch = [round(sites.unit / unit) ** 2 for sites in centres]
     tables = []
     for pair in range(len(counts[0])):
         occurring = [np.flatnonzero(count[pair].any(axis=0)) for count in counts]

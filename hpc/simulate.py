@@ -1,0 +1,262 @@
+"""qd-simulate: a parameter grid -> a sharded zarr store of patterns.
+
+    python -m hpc.simulate experiment=smoke                                   one process
+    mpiexec -n 4 python -m mpi4py -m hpc.simulate experiment=allara2024       ranks share the work
+
+Two phases, each dealt out piece by piece through a shared counter: the basis (pair histograms -> size-resolved partial
+sums), then the shards of intensities (basis -> patterns of the samples). Run the same command again after a crash and
+it continues; a finished store is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hpc.config import SimulateConfig
+    from hpc.crystal import NestedSites
+    from hpc.device import Device
+    from hpc.mpi import World
+    from hpc.store import Layout, Piece, StoreWriter
+
+__all__ = ["main", "simulate"]
+
+_log = logging.getLogger(__name__)
+
+
+def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> Path:
+    """Create, continue or confirm a store (collective over the ranks).
+
+    Args:
+        config: what to simulate.
+        identity: the composed configuration less what does not change the result (paths); kept in the store.
+        world: the ranks.
+
+    Returns:
+        The path of the complete store.
+
+    Raises:
+        ValueError: the grid cannot be simulated; the store belongs to another configuration or does not fit.
+    """
+    from hpc.device import select_device
+    from hpc.grid import grid_samples
+    from hpc.schema import BASIS_PARTIAL, INTENSITY
+    from hpc.store import StoreWriter, read_basis_partial
+    from hpc.synthesis import Basis, Synthesis, basis_partial
+
+    device = select_device(config.device, local_rank=world.local_rank)
+    samples = grid_samples(config.grid, config.seed)
+    centres = _cut(config, samples)
+    layout = _plan(config, identity, samples, centres, device)
+    writer = StoreWriter(config.store.path, layout)
+
+    problem, complete = None, False
+    if world.rank == 0:
+        try:
+            complete = writer.prepare()
+        except ValueError as error:
+            problem = error
+    problem, complete = world.broadcast((problem, complete))
+    if problem is not None:
+        raise problem
+    if complete:
+        if world.rank == 0:
+            _log.info("%s is complete already; nothing to do", writer.path)
+        return writer.path
+
+    pending = world.broadcast(writer.pending(BASIS_PARTIAL) if world.rank == 0 else None)
+    if pending:
+        family = _count(centres, device, world)
+        _share_out(
+            world,
+            writer,
+            pending,
+            lambda piece: basis_partial(family, layout.q_fine[piece.start : piece.stop], xp=device.xp),
+            "basis",
+            "Q points",
+        )
+        del family
+    world.barrier()
+
+    pending = world.broadcast(writer.pending(INTENSITY) if world.rank == 0 else None)
+    if pending:
+        basis = Basis(
+            diameter=10 * layout.basis_diameter_nm,
+            n_atoms=layout.basis_n_atoms,
+            partial=read_basis_partial(writer.path),
+            step=float(layout.q_fine[1]),
+        )
+        synthesis = Synthesis(basis, config, layout.q, xp=device.xp, threads=world.threads)
+        synthesis.keep_tables_of(samples)
+        _share_out(
+            world,
+            writer,
+            pending,
+            lambda piece: synthesis.patterns({name: v[piece.start : piece.stop] for name, v in samples.items()}),
+            "patterns",
+            "patterns",
+        )
+    world.barrier()
+    if world.rank == 0:
+        writer.finish()
+        _log.info("%s is complete: %d patterns of %d points", writer.path, layout.n_samples, len(layout.q))
+    world.barrier()
+    return writer.path
+
+
+def _cut(config: SimulateConfig, samples: dict[str, np.ndarray]) -> list[NestedSites]:
+    """The sites of the largest particle around each cut centre."""
+    import numpy as np
+
+    from hpc.crystal import cut_nested_sites
+    from hpc.ensemble import largest_diameter
+    from hpc.schema import DIAMETER, SIGMA
+
+    diameter_max = largest_diameter(10 * samples[DIAMETER], samples[SIGMA], tail=config.grid.tail)
+    nyquist = np.pi / diameter_max
+    if config.q.step > nyquist:
+        raise ValueError(
+            f"q.step is too coarse for the largest particle: {diameter_max / 10:.3g} nm needs q.step <= {nyquist:.3g} 1/Å "
+            f"(Nyquist, π/D), got {config.q.step:g}; choose a finer q.step, smaller sizes or a smaller σ"
+        )
+    return [
+        cut_nested_sites(config.material, shape=config.shape.name, centre=centre, diameter_max=diameter_max)
+        for centre in (config.material.labels if config.shape.centres is None else config.shape.centres)
+    ]
+
+
+def _plan(
+    config: SimulateConfig,
+    identity: dict[str, Any],
+    samples: dict[str, np.ndarray],
+    centres: list[NestedSites],
+    device: Device,
+) -> Layout:
+    """Axes, sizes and attributes of the store."""
+    import numpy as np
+
+    from hpc.ensemble import OVERHANG, fine_step
+    from hpc.grid import q_values
+    from hpc.nested import kind_pairs, merge_shells
+    from hpc.schema import STRAIN
+    from hpc.store import Layout
+
+    q = q_values(config.q)
+    diameter, atoms, _ = merge_shells(centres)
+    step = fine_step(diameter[-1])
+    n_fine = int(np.ceil(q[-1] * (1 + samples[STRAIN].max()) / step)) + OVERHANG
+    return Layout(
+        q=q,
+        parameters=samples,
+        basis_diameter_nm=diameter / 10,
+        basis_n_atoms=np.cumsum(atoms, axis=0),
+        q_fine=step * np.arange(n_fine),
+        n_pair=len(kind_pairs(len(config.material.kinds))),
+        rows_per_shard=config.store.rows_per_shard,
+        rows_per_chunk=config.store.rows_per_chunk,
+        attributes={
+            "material": config.material.name,
+            "kinds": list(config.material.labels),
+            "energy_kev": config.energy_kev,
+            "normalisation": "electron units per atom: sum_k w_k I_k / sum_k w_k N_k over the lognormal number distribution",
+            "units": {"q": "1/angstrom", "diameter": "nm", "intensity": "electron units per atom"},
+            "config": {**identity, "device": device.kind},
+            "seed": config.seed,
+            "software": {name: version(name) for name in ("debye-dots", "numpy", "numba", "scipy", "xraydb", "zarr")},
+            "git_commit": _git_commit(),
+            "device": device.name,
+        },
+    )
+
+
+def _count(centres: list[NestedSites], device: Device, world: World) -> Any:
+    """Pair tables of the family; every rank counts for itself (a second or two, less than sending them round)."""
+    from hpc.nested import average_over_centres, count_pairs
+
+    if device.kind == "cuda":
+        from hpc.cuda.nested import count_pairs_cuda
+
+        return average_over_centres(centres, [count_pairs_cuda(sites) for sites in centres])
+    return average_over_centres(centres, [count_pairs(sites, threads=world.threads) for sites in centres])
+
+
+def _share_out(
+    world: World,
+    writer: StoreWriter,
+    pieces: list[Piece],
+    compute: Callable[[Piece], np.ndarray],
+    title: str,
+    unit: str,
+) -> None:
+    """Compute, write and commit pieces until the shared counter has dealt all of them."""
+    from hpc.progress import Progress
+
+    counter = world.counter()
+    total = sum(piece.stop - piece.start for piece in pieces)
+    with ThreadPoolExecutor(1) as worker, Progress(title, unit, total, shown=world.rank == 0) as progress:
+        for index in counter.take(len(pieces)):
+            started = time.perf_counter()
+            future = worker.submit(compute, pieces[index])
+            # Computing runs beside this loop, so that rank 0 answers the other ranks and shows their progress.
+            while wait([future], timeout=0.05).not_done:
+                world.progress()
+                progress.show(counter.finished)
+            writer.write(pieces[index], future.result(), rank=world.rank, seconds=time.perf_counter() - started)
+            counter.report(pieces[index].stop - pieces[index].start)
+        while world.rank == 0 and counter.finished < total:
+            # Other ranks are still at work on their last piece.
+            time.sleep(0.02)
+            progress.show(counter.finished)
+        progress.show(total)
+    counter.close()
+
+
+def _git_commit() -> str | None:
+    """The commit of this checkout; None for an installed package."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _identity(config: DictConfig) -> dict[str, Any]:
+    """The composed YAML without what does not change the result: where the store lies and on what it is computed."""
+    composed: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    composed["store"] = {key: value for key, value in composed["store"].items() if key != "path"}
+    del composed["device"]
+    return composed
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="simulate")
+def main(config: DictConfig) -> None:
+    """Entry point of qd-simulate."""
+    from hpc.mpi import join_world
+
+    world = join_world()
+    try:
+        from hpc.config import SimulateConfig
+
+        checked = SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        simulate(checked, _identity(config), world)
+    except (ValueError, RuntimeError) as error:
+        if world.rank == 0 or not isinstance(error, ValueError):
+            print(f"qd-simulate: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

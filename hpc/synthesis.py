@@ -1,0 +1,197 @@
+"""Basis -> patterns of the grid's samples.
+
+    I(Q) = [Σ_a N̄_a S_a(Q) + Σ_ab C_ab(Q) P̄_ab(Q(1+ε))] / N̄,   X̄ = Σ_k w_k(D, σ) X_k
+
+Three steps, each a matrix product: size tables (weights times partial sums, once for each (D, σ)), strain (banded
+interpolation, once for each ε), coefficients (form factors, Debye-Waller factors). Samples of one (ε, b_scale) share
+the last two, which is why strain is the slowest axis of a cartesian grid.
+
+Work is cut into blocks of fixed size, each one task with a single BLAS thread: the bits of a pattern depend neither on
+the number of cores nor on the number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from hpc.config import SimulateConfig
+from hpc.debye import coefficients, intensity, sinc
+from hpc.ensemble import Resampler, number_weights
+from hpc.nested import NestedFamily
+from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
+
+__all__ = ["Basis", "Synthesis", "basis_partial"]
+
+# Rows of a task: enough for BLAS to reach its speed, few enough to share out among cores.
+_ROWS = 64
+# The size tables of all (D, σ) of a grid are kept when they fit into this many bytes, else only those of a shard.
+_TABLE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Size-resolved partial sums: everything about the particles that does not depend on D, σ, ε, B or energy."""
+
+    diameter: np.ndarray
+    """(k,) float64 [Å], where particle k begins."""
+    n_atoms: np.ndarray
+    """(k, kind) float64."""
+    partial: np.ndarray
+    """(pair, k, q_fine) float64."""
+    step: float
+    """Spacing of q_fine [Å⁻¹]; the grid starts at 0."""
+
+
+def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np) -> np.ndarray:
+    """Partial sums of every particle of a family.
+
+    Args:
+        family: pair tables.
+        q: (q,) float64 [Å⁻¹].
+        xp: namespace in which the product is computed (NumPy or CuPy).
+
+    Returns:
+        (pair, k, q) float64 on the host.
+    """
+    out = np.empty((len(family.pairs), len(family.diameter), len(q)))
+    for index, table in enumerate(family.pairs):
+        waves = sinc(xp.asarray(table.distance)[:, None] * xp.asarray(q)[None, :])
+        grown = xp.cumsum(xp.asarray(table.entering) @ waves, axis=0)
+        out[index] = grown if xp is np else xp.asnumpy(grown)
+    return out
+
+
+class Synthesis:
+    """Patterns of ensembles of one family."""
+
+    def __init__(self, basis: Basis, config: SimulateConfig, q: np.ndarray, *, xp: Any = np, threads: int = 1) -> None:
+        """Take the basis to the device.
+
+        Args:
+            basis: partial sums on the fine grid.
+            config: material, energy and switches.
+            q: (q,) float64 [Å⁻¹] of the patterns.
+            xp: numpy or cupy.
+            threads: CPU cores to use with NumPy.
+        """
+        self._basis, self._config, self._q, self._xp = basis, config, q, xp
+        self._threads = threads
+        self._partial = xp.asarray(basis.partial)
+        self._occupancy = np.array([kind.occupancy for kind in config.material.kinds])
+        self._sizes = np.empty((0, 2))
+        self._tables: tuple[Any, np.ndarray] | None = None
+        self._terms = lru_cache(maxsize=64)(self._make_terms)
+        self._resampler = lru_cache(maxsize=64)(self._make_resampler)
+
+    def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
+        """Compute the size tables of a whole grid at once, if they fit into memory."""
+        sizes = np.unique(np.stack([samples[DIAMETER], samples[SIGMA]], axis=1), axis=0)
+        if len(sizes) * self._partial[:, 0].size * 8 <= _TABLE_BYTES:
+            self._make_tables(sizes)
+
+    def patterns(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Intensities of samples.
+
+        Args:
+            samples: parameter name -> (rows,) float64.
+
+        Returns:
+            (rows, q) float32 [electron units per atom].
+        """
+        sizes = np.stack([samples[DIAMETER], samples[SIGMA]], axis=1)
+        if self._tables is None or not _contains(self._sizes, sizes):
+            self._make_tables(np.unique(sizes, axis=0))
+        assert self._tables is not None
+        partial, n_atoms = self._tables
+        table_row = _rows_of(self._sizes, sizes)
+
+        out = np.empty((len(sizes), len(self._q)), dtype=np.float32)
+        conditions, group = np.unique(
+            np.stack([samples[STRAIN], samples[B_SCALE]], axis=1), axis=0, return_inverse=True
+        )
+
+        def fill(task: tuple[int, np.ndarray]) -> None:
+            condition, rows = task
+            strain, b_scale = conditions[condition]
+            pair, self_ = self._terms(float(b_scale))
+            chosen = table_row[rows]
+            strained = self._resampler(float(strain))(partial[:, chosen])
+            atoms = n_atoms[chosen]
+            total = intensity(strained, self._xp.asarray(atoms), pair, self_)
+            total /= self._xp.asarray(atoms @ self._occupancy)[:, None]
+            out[rows] = total if self._xp is np else self._xp.asnumpy(total)
+
+        self._run(
+            fill,
+            (
+                (condition, rows[start : start + _ROWS])
+                for condition in range(len(conditions))
+                for rows in [np.flatnonzero(group == condition)]
+                for start in range(0, len(rows), _ROWS)
+            ),
+        )
+        return out
+
+    def _run(self, work: Callable[[Any], None], tasks: Iterator[Any]) -> None:
+        """All tasks, on all cores of this rank (NumPy) or one after another (a GPU is busy with one)."""
+        if self._xp is not np:
+            for task in tasks:
+                work(task)
+            return
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(work, tasks):
+                pass
+
+    def _make_tables(self, sizes: np.ndarray) -> None:
+        """Partial sums and numbers of atoms, averaged over the distribution of each (D, σ)."""
+        weights = number_weights(self._basis.diameter, 10 * sizes[:, 0], sizes[:, 1])
+        share = weights * self._basis.n_atoms.sum(axis=1)
+        share /= share.sum(axis=1, keepdims=True)
+        table = self._xp.empty((self._partial.shape[0], len(sizes), self._partial.shape[2]))
+
+        def fill(rows: slice) -> None:
+            # Distributions are narrow: only the particles that hold more than rounding of an ensemble's atoms.
+            used = np.flatnonzero((share[rows] > 1e-17).any(axis=0))
+            window = slice(used[0], used[-1] + 1)
+            block = self._xp.asarray(np.ascontiguousarray(weights[rows, window]))
+            for pair in range(self._partial.shape[0]):
+                table[pair, rows] = block @ self._partial[pair, window]
+
+        self._run(fill, (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS)))
+        self._sizes, self._tables = sizes, (table, weights @ self._basis.n_atoms)
+
+    def _make_terms(self, b_scale: float) -> tuple[Any, Any]:
+        config = self._config
+        terms = coefficients(
+            config.material,
+            self._q,
+            energy_kev=config.energy_kev,
+            anomalous=config.anomalous,
+            with_compton=config.compton,
+            b_scale=b_scale,
+        )
+        return self._xp.asarray(terms.pair), self._xp.asarray(terms.self)
+
+    def _make_resampler(self, strain: float) -> Resampler:
+        return Resampler(
+            self._q * (1 + strain), step=self._basis.step, n_fine=self._partial.shape[2], xp=self._xp
+        )
+
+
+def _rows_of(table: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Index of each (D, σ) in a sorted table without repeats."""
+    joint, inverse = np.unique(np.concatenate((table, sizes)), axis=0, return_inverse=True)
+    position = np.full(len(joint), -1)
+    position[inverse[: len(table)]] = np.arange(len(table))
+    return position[inverse[len(table) :]]
+
+
+def _contains(table: np.ndarray, sizes: np.ndarray) -> bool:
+    return len(table) > 0 and bool((_rows_of(table, sizes) >= 0).all())
