@@ -1,0 +1,131 @@
+"""The figure of one answer: what the network saw, the simulated answer, the class probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdml.inference import Estimate, class_edges
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from qdml.answer import Answer
+
+__all__ = ["draw_answer"]
+
+_MEASURED, _ANSWER, _BACKGROUND, _UNSEEN, _BAR = "#222222", "#c8402f", "#4a7fb5", "#ececec", "#b9c9da"
+_STYLE: Any = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+}
+
+
+def draw_answer(path: Path, answer: Answer) -> None:
+    """Draw one answer into a PNG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    classes, sigma = answer.classes, answer.sigma
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+        grid = figure.add_gridspec(3, 2, width_ratios=(2.4, 1), height_ratios=(2.6, 0.9, 1.5))
+        top = figure.add_subplot(grid[0, 0])
+        middle = figure.add_subplot(grid[1, 0], sharex=top)
+        bottom = figure.add_subplot(grid[2, 0], sharex=top)
+        _draw_pattern(top, answer)
+        _draw_residual(middle, answer)
+        _draw_input(bottom, answer)
+        for axes in (top, middle, bottom):
+            _shade_unseen(axes, answer)
+        right = grid[:, 1].subgridspec(2, 1)
+        _draw_classes(
+            figure.add_subplot(right[0]),
+            classes.diameter_nm,
+            classes.of_diameter,
+            answer.diameter_nm,
+            1,
+            "D (nm)",
+        )
+        _draw_classes(figure.add_subplot(right[1]), classes.sigma, classes.of_sigma, sigma, 100, "σ (%)")
+        figure.suptitle(Path(answer.pattern.source).name, fontsize=9, x=0.01, ha="left")
+        figure.savefig(path, dpi=200)
+
+
+def _draw_pattern(axes: Axes, answer: Answer) -> None:
+    """Measured intensity, the answer laid over it, and the background that was fitted with it."""
+    q, comparison = answer.q, answer.comparison
+    seen = np.where(answer.on_grid.mask, answer.on_grid.intensity, np.nan)
+    unit = np.nanmax(seen)
+    axes.plot(q, seen / unit, color=_MEASURED, lw=0.9, label="measured")
+    axes.plot(q, comparison.total / unit, color=_ANSWER, lw=0.8, label="simulated answer")
+    axes.plot(
+        q, comparison.background / unit, color=_BACKGROUND, lw=0.8, ls="--", label="background, solvent"
+    )
+    axes.set_ylim(0, 1.05)
+    axes.set_ylabel("Intensity / maximum")
+    axes.legend(
+        loc="upper right",
+        title=f"scale, background and strain ({100 * comparison.strain:+.2f} %)\nfitted for display: "
+        f"R$_\\mathrm{{wp}}$ {100 * comparison.rwp:.1f} %, explains {100 * max(comparison.explained, 0):.0f} %",
+        title_fontsize=6.5,
+        alignment="left",
+    )
+
+
+def _draw_residual(axes: Axes, answer: Answer) -> None:
+    """Measured over simulated."""
+    residual = 100 * (answer.on_grid.intensity / answer.comparison.total - 1)
+    limit = 1.1 * np.nanpercentile(np.abs(residual), 99.5)
+    axes.axhline(0, color=_ANSWER, lw=0.8)
+    axes.plot(answer.q, residual, color=_MEASURED, lw=0.5)
+    axes.set_ylim(-limit, limit)
+    axes.set_ylabel("Residual (%)")
+
+
+def _draw_input(axes: Axes, answer: Answer) -> None:
+    """What enters the network, for the measured pattern and for the simulated answer."""
+    for values, color in ((answer.seen, _MEASURED), (answer.seen_comparison, _ANSWER)):
+        axes.plot(answer.q, np.where(answer.on_grid.mask, values, np.nan), color=color, lw=0.7)
+    axes.set_xlim(answer.q[0], answer.q[-1])
+    axes.set_xlabel("Q (Å$^{-1}$)")
+    axes.set_ylabel("Network input")
+
+
+def _shade_unseen(axes: Axes, answer: Answer) -> None:
+    """Grey where nothing was measured."""
+    q = answer.q
+    edges = np.append(q, 2 * q[-1] - q[-2]) - (q[1] - q[0]) / 2
+    change = np.flatnonzero(np.diff(np.concatenate([[1], answer.on_grid.mask, [1]])))
+    for start, stop in change.reshape(-1, 2):
+        axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0)
+
+
+def _draw_classes(
+    axes: Axes, centres: np.ndarray, probability: np.ndarray, estimate: Estimate, factor: float, label: str
+) -> None:
+    """Bars of the class probabilities; above them the mean and the 68 % and 95 % intervals."""
+    edges = factor * class_edges(centres)
+    top = probability.max()
+    axes.bar(
+        edges[:-1], probability, width=np.diff(edges), align="edge", color=_BAR, edgecolor="white", lw=0.8
+    )
+    axes.plot([factor * estimate.lo95, factor * estimate.hi95], [1.1 * top] * 2, color=_MEASURED, lw=0.8)
+    axes.plot([factor * estimate.lo68, factor * estimate.hi68], [1.1 * top] * 2, color=_MEASURED, lw=2.6)
+    axes.plot(factor * estimate.mean, 1.1 * top, "o", ms=4, color="white", mec=_MEASURED)
+    mean, low, high = (
+        f"{factor * x:.{2 if factor == 1 else 1}f}" for x in (estimate.mean, estimate.lo68, estimate.hi68)
+    )
+    axes.set_title(f"{mean}  [{low}, {high}]", fontsize=8)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.18 * top), xlabel=label, ylabel="Class probability")

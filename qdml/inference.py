@@ -1,0 +1,187 @@
+"""Class probabilities of a network -> size and dispersion with intervals.
+
+The classes of a network are points of the training grid: centres c_1 < ... < c_n. Between them nothing was
+trained, so each class stands for the values nearer to it than to any other, and its probability is spread
+evenly over them. The outer classes reach as far outwards as inwards, never below 0. Mean and quantiles are
+those of this piecewise constant density.
+
+D_v = D(1 + σ²)³ follows from the joint probabilities of D and σ, each cell of the (D, σ) plane filled evenly.
+Networks with two heads give D and σ as if independent; in the data they are anticorrelated, which would make
+the interval of D_v narrower than the one reported.
+
+Such an interval says how far the network can tell its own classes apart. It knows nothing of what no training
+pattern had, so it is no bound on the error of a measured sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdml.measured import OnGrid
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = [
+    "ClassProbabilities",
+    "Estimate",
+    "class_edges",
+    "estimate_of_classes",
+    "input_of",
+    "model_grid",
+    "size_pattern",
+    "volume_diameter",
+]
+
+# D, sigma: number-mean diameter [nm] and relative standard deviation; p: probability of each class
+# Points per class and axis for the distribution of D_v: 16 put a quantile within a 30th of a class of its
+# limit.
+_POINTS_PER_CLASS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One quantity: its mean and its central 68 % and 95 % intervals, in the unit of the quantity."""
+
+    mean: float
+    lo68: float
+    hi68: float
+    lo95: float
+    hi95: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassProbabilities:
+    """What a network says about one pattern."""
+
+    diameter_nm: np.ndarray
+    """(D class,) float64 centres [nm], rising."""
+    sigma: np.ndarray
+    """(σ class,) float64 centres, rising."""
+    joint: np.ndarray
+    """(D class, σ class) float64; sums to 1."""
+
+    @property
+    def of_diameter(self) -> np.ndarray:
+        """(D class,) float64: probability of each size class."""
+        return self.joint.sum(axis=1)
+
+    @property
+    def of_sigma(self) -> np.ndarray:
+        """(σ class,) float64: probability of each dispersion class."""
+        return self.joint.sum(axis=0)
+
+
+def model_grid(card: Mapping[str, Any]) -> np.ndarray:
+    """(q,) float64 [Å⁻¹]: the Q grid of a model, from its card."""
+    grid = card["q"]
+    return np.asarray(grid["min"] + grid["step"] * np.arange(grid["size"]))
+
+
+def input_of(card: Mapping[str, Any], intensity: np.ndarray, mask: np.ndarray) -> torch.Tensor:
+    """(1, channel, q) float32: one pattern as the network sees it.
+
+    Args:
+        card: the network's card.
+        intensity: (q,) float64 on the grid of the card.
+        mask: (q,) bool: where it was measured.
+    """
+    import torch
+
+    from qdml.preprocess import network_input
+
+    as_batch = torch.as_tensor(intensity, dtype=torch.float32)[None]
+    return network_input(
+        as_batch, torch.as_tensor(mask)[None], torch.as_tensor(model_grid(card)), card["input"]
+    )
+
+
+def size_pattern(module: nn.Module, card: Mapping[str, Any], pattern: OnGrid) -> ClassProbabilities:
+    """Ask a network for the class probabilities of one pattern.
+
+    Args:
+        module: the network, in eval mode.
+        card: its card (see `qdml.checkpoint`).
+        pattern: the pattern on the Q grid of the card.
+
+    Returns:
+        joint probabilities over the classes of the card.
+    """
+    import torch
+
+    with torch.inference_mode():
+        logits = module(input_of(card, pattern.intensity, pattern.mask))
+        p = {name: torch.softmax(one[0].double(), dim=0).numpy() for name, one in logits.items()}
+    diameter, sigma = (
+        np.asarray(card["classes"][name], dtype=np.float64) for name in ("diameter_nm", "sigma")
+    )
+    joint = (
+        p["joint"].reshape(len(diameter), len(sigma)) if "joint" in p else np.outer(p["diameter"], p["sigma"])
+    )
+    return ClassProbabilities(diameter_nm=diameter, sigma=sigma, joint=joint)
+
+
+def class_edges(centres: np.ndarray) -> np.ndarray:
+    """Limits of the values that each class stands for.
+
+    Args:
+        centres: (class,) float64, rising, ≥ 0.
+
+    Returns:
+        (class + 1,) float64; halfway between centres, the outer ones mirrored and not below 0. A single class
+        has no width.
+    """
+    if len(centres) == 1:
+        return np.repeat(centres, 2)
+    inner = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - inner[0], 2 * centres[-1] - inner[-1]
+    return np.concatenate([[max(first, 0.0)], inner, [last]])
+
+
+def estimate_of_classes(centres: np.ndarray, probability: np.ndarray) -> Estimate:
+    """Mean and intervals of a quantity from the probabilities of its classes.
+
+    Args:
+        centres: (class,) float64, rising.
+        probability: (class,) float64, sums to 1.
+    """
+    edges = class_edges(centres)
+    cumulative = np.append(0.0, np.cumsum(probability))
+    cumulative /= cumulative[-1]
+    # Where a class has no probability the CDF is flat and its inverse jumps: keep the ends of the rise.
+    rising = np.append(True, np.diff(cumulative) > 0) | np.append(np.diff(cumulative) > 0, True)
+    mean = float(probability @ (edges[1:] + edges[:-1]) / 2 / probability.sum())
+    return _estimate(mean, np.interp(_LEVELS, cumulative[rising], edges[rising]))
+
+
+def volume_diameter(classes: ClassProbabilities) -> Estimate:
+    """Mean and intervals of D_v = D(1 + σ²)³ [nm], the diameter that wide-angle patterns fix best."""
+    diameter = _inside(class_edges(classes.diameter_nm))
+    sigma = _inside(class_edges(classes.sigma))
+    value = (diameter[:, None, :, None] * (1 + sigma[None, :, None, :] ** 2) ** 3).ravel()
+    weight = np.broadcast_to(
+        classes.joint[:, :, None, None], (*classes.joint.shape, *2 * [_POINTS_PER_CLASS])
+    ).ravel()
+    order = np.argsort(value)
+    value, weight = value[order], weight[order] / weight.sum()
+    return _estimate(float(weight @ value), np.interp(_LEVELS, np.cumsum(weight) - weight / 2, value))
+
+
+_LEVELS = (0.16, 0.84, 0.025, 0.975)
+
+
+def _estimate(mean: float, quantiles: np.ndarray) -> Estimate:
+    """Name the quantiles of `_LEVELS`."""
+    lo68, hi68, lo95, hi95 = map(float, quantiles)
+    return Estimate(mean=mean, lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95)
+
+
+def _inside(edges: np.ndarray) -> np.ndarray:
+    """(class, point) float64: evenly spaced midpoints inside each class."""
+    fraction = (np.arange(_POINTS_PER_CLASS) + 0.5) / _POINTS_PER_CLASS
+    return edges[:-1, None] + np.diff(edges)[:, None] * fraction

@@ -1,0 +1,207 @@
+"""Measured patterns -> mean size and size dispersion: the command `qd-predict`.
+
+All files are read and checked before the first one is sized. Into the output folder go `results.json`,
+`results.csv` and one figure per file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from qdml.answer import Answer
+    from qdml.inference import Estimate
+    from qdml.measured import OnGrid, Pattern, Radiation
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 after a message about the input."""
+    options = _parser().parse_args(arguments)
+    from qdml.measured import Radiation
+
+    try:
+        radiation = Radiation(
+            wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
+        )
+        _run(options.files, radiation, options.model, options.output)
+    except ValueError as error:
+        print(f"qd-predict: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qd-predict",
+        description="Mean size and size dispersion of quantum dots from measured X-ray total scattering patterns.",
+        epilog="A FILE is text (or gzip) of two or three columns: 2θ or Q, intensity and perhaps its standard "
+        "deviation; the pattern as measured, with solvent and background. "
+        "Example: qd-predict sample.xye --wavelength 0.564162 --model runs/quick/model -o sizes",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="measured pattern")
+    parser.add_argument("--model", required=True, type=Path, help="folder that qd-train wrote")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
+    )
+    unit = parser.add_argument_group("what the first column is; there is no default")
+    unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
+    unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
+    unit.add_argument("--q-unit", metavar="UNIT", help="Q in 1/A or 1/nm (wavelength or energy may be added)")
+    return parser
+
+
+def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path) -> None:
+    """Check everything, size every file, write the results.
+
+    Raises:
+        ValueError: model, files or output folder cannot be used; nothing has been written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from qdml.answer import answer_pattern
+    from qdml.checkpoint import load_model
+    from qdml.figure import draw_answer
+    from qdml.inference import model_grid
+
+    module, card = load_model(model)
+    patterns = _read_all(files, radiation, model_grid(card))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {output}: {error.strerror}; name another with -o") from None
+
+    console = Console()
+    figures = _figure_names(files)
+    answers = []
+    for (pattern, on_grid), figure in track(
+        list(zip(patterns, figures, strict=True)), description="Sizing", console=console, transient=True
+    ):
+        answers.append(answer_pattern(module, card, pattern, on_grid))
+        draw_answer(output / figure, answers[-1])
+    records = [
+        answer.as_record() | {"figure": figure} for answer, figure in zip(answers, figures, strict=True)
+    ]
+    _write_json(output / "results.json", records, model, card)
+    _write_csv(output / "results.csv", records)
+    _print_table(console, answers)
+    console.print(f"{output}: results.json, results.csv and a figure for each file", highlight=False)
+
+
+def _read_all(files: Sequence[Path], radiation: Radiation, q: np.ndarray) -> list[tuple[Pattern, OnGrid]]:
+    """Read and check every file; one message names every file that cannot be used."""
+    from qdml.columns import FileError
+    from qdml.measured import read_pattern, regrid
+
+    patterns, problems = [], []
+    for path in files:
+        try:
+            pattern = read_pattern(
+                path,
+                wavelength=radiation.wavelength,
+                energy_kev=radiation.energy_kev,
+                q_unit=radiation.q_unit,
+            )
+            patterns.append((pattern, regrid(pattern, q)))
+        except FileError as error:
+            problems.append(str(error))
+    if problems:
+        first = "" if len(problems) == 1 else f"{len(problems)} of {len(files)} files cannot be used\n  "
+        raise ValueError(first + "\n  ".join(problems))
+    return patterns
+
+
+def _figure_names(files: Sequence[Path]) -> list[str]:
+    """A PNG name for every file; files of one name in several folders are numbered."""
+    names: list[str] = []
+    for path in files:
+        name, number = f"{path.name}.png", 2
+        while name in names:
+            name, number = f"{path.name}-{number}.png", number + 1
+        names.append(name)
+    return names
+
+
+def _write_json(path: Path, records: list[dict[str, Any]], model: Path, card: Mapping[str, Any]) -> None:
+    content = {
+        "results": records,
+        "model": {
+            "folder": str(model),
+            "material": card["store"]["material"],
+            "energy_kev": card["store"]["energy_kev"],
+        },
+        "intervals": "central 68 % and 95 % of the class probabilities, spread evenly over each class; "
+        "what no training pattern had is not in them",
+        "version": version("debye-dots"),
+    }
+    path.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def _write_csv(path: Path, records: list[dict[str, Any]]) -> None:
+    rows = []
+    for record in records:
+        row = {"file": record["file"]}
+        for name in ("diameter_nm", "diameter_volume_nm", "sigma"):
+            row |= {f"{name}_{part}": f"{value:.5g}" for part, value in record[name].items()}
+        pattern, fit = record["pattern"], record["display_fit"]
+        row |= {"q_min": f"{pattern['q_window'][0]:.5g}", "q_max": f"{pattern['q_window'][1]:.5g}"}
+        row |= {"rwp": f"{fit['rwp']:.4g}", "explained_structure": f"{fit['explained_structure']:.4g}"}
+        row["warnings"] = "; ".join(record["warnings"])
+        rows.append(row)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _print_table(console: Console, answers: Sequence[Answer]) -> None:
+    """The answers as a table, then every doubt and note in full."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(caption="[..]: central 68 % interval; D_vol = D(1 + σ²)³; Q in Å⁻¹", caption_justify="left")
+    table.add_column("file", overflow="fold")
+    for heading in ("D (nm)", "D_vol (nm)", "σ (%)", "Q window", "points", "counts", "doubts"):
+        table.add_column(heading, justify="right")
+    for answer in answers:
+        on_grid = answer.on_grid
+        table.add_row(
+            Text(Path(answer.pattern.source).name),
+            Text(_with_interval(answer.diameter_nm, 1, 2)),
+            Text(_with_interval(answer.diameter_volume_nm, 1, 2)),
+            Text(_with_interval(answer.sigma, 100, 1)),
+            f"{on_grid.window[0]:.2f}-{on_grid.window[1]:.2f}",
+            str(on_grid.n_points),
+            "?" if on_grid.counts is None else f"{on_grid.counts:.1e}",
+            str(len(answer.doubts) or "-"),
+        )
+    console.print(table)
+    for answer in answers:
+        remarks = [f"DOUBT: {one}" for one in answer.doubts]
+        remarks += [f"note: {one}" for one in (*answer.pattern.notes, *answer.on_grid.notes)]
+        if remarks:
+            console.print(Text("\n  ".join([Path(answer.pattern.source).name, *remarks])))
+
+
+def _with_interval(estimate: Estimate, factor: float, decimals: int) -> str:
+    """`5.03 [4.90, 5.17]`."""
+    mean, low, high = (f"{factor * x:.{decimals}f}" for x in (estimate.mean, estimate.lo68, estimate.hi68))
+    return f"{mean} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
