@@ -152,7 +152,7 @@ def load_material(name: str) -> Material:
 
 def _sphere(position: np.ndarray) -> np.ndarray:
     """Gauge of the sphere: twice the distance from the centre."""
-    return 2 * np.sqrt((position**2).sum(axis=1))
+    return 2 * np.sqrt(np.einsum("ij,ij->i", position, position))
 
 
 #: Gauge by name: (site, 3) float64 [Å] relative to the cut centre -> (site,) float64 [Å], the smallest diameter that
@@ -309,14 +309,17 @@ def _point_symmetry(
         x, y, z = (positions % denominator).T
         return np.sort(((cell_kind * denominator + x) * denominator + y) * denominator + z)
 
-    crystal, size = cell_key(cell_position), gauge(position.astype(float))
+    crystal = cell_key(cell_position)
+    # A gauge is one formula: a few hundred sites from all over the particle show whether it keeps an operation.
+    probe = position[:: max(1, len(position) // 500)].astype(float)
+    size = gauge(probe)
     kept = []
     for permutation in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             operation = np.zeros((3, 3), dtype=np.int32)
             operation[range(3), permutation] = signs
             same_crystal = np.array_equal(cell_key(cell_position @ operation), crystal)
-            if same_crystal and np.allclose(gauge((position @ operation).astype(float)), size):
+            if same_crystal and np.allclose(gauge(probe @ operation), size):
                 kept.append(operation)
     return kept
 

@@ -50,6 +50,13 @@ class World:
         """Rank 0's value, on every rank."""
         return self._comm.bcast(value, root=0) if self._comm else value
 
+    def sum_in_place(self, array: np.ndarray) -> None:
+        """Replace an array by its sum over all ranks."""
+        if self._comm:
+            from mpi4py import MPI
+
+            self._comm.Allreduce(MPI.IN_PLACE, array, op=MPI.SUM)
+
     def progress(self) -> None:
         """Let MPI serve the other ranks' one-sided calls while this rank computes."""
         if self._comm:

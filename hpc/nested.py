@@ -70,12 +70,13 @@ def _count_shells(x, y, z, offset, shells, rep_start, rep_site, rep_kind, rep_we
         counts[:, shell, 0] = 0  # a site with itself
 
 
-def count_pairs(sites: NestedSites, *, threads: int | None = None) -> np.ndarray:
+def count_pairs(sites: NestedSites, *, threads: int | None = None, part: tuple[int, int] = (0, 1)) -> np.ndarray:
     """Ordered pairs i ≠ j that enter with each shell, by kinds and squared distance, on CPU cores.
 
     Args:
         sites: the largest particle of the family.
         threads: cores to use; all that this process may use when None. The result does not depend on it.
+        part: (i, n) counts the i-th of n shares of about equal cost; the sum of all shares is the whole.
 
     Returns:
         (pair, shell, n_class) int64. `pair` runs over `kind_pairs`; a pair of two kinds holds both orders, so that the
@@ -92,7 +93,8 @@ def count_pairs(sites: NestedSites, *, threads: int | None = None) -> np.ndarray
     x, y, z = (np.ascontiguousarray(axis) for axis in sites.position.T)
 
     # Every shell owns its rows, so threads never meet. Late shells cost most: deal shells out like cards, late ones first.
-    hands = [np.arange(n_shell - 1 - start, -1, -32 * threads) for start in range(min(n_shell, 32 * threads))]
+    mine = np.arange(n_shell - 1, -1, -1)[part[0] :: part[1]]
+    hands = [mine[start :: 32 * threads] for start in range(32 * threads)]
 
     def count(shells: np.ndarray) -> None:
         _count_shells(

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from hpc.crystal import NestedSites
     from hpc.device import Device
     from hpc.mpi import World
-    from hpc.store import Layout, Piece, StoreWriter
+    from hpc.nested import NestedFamily
+    from hpc.store_writing import Layout, Piece, StoreWriter
 
 __all__ = ["main", "simulate"]
 
@@ -54,67 +56,71 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
     from hpc.device import select_device
     from hpc.grid import grid_samples
     from hpc.schema import BASIS_PARTIAL, INTENSITY
-    from hpc.store import StoreWriter, read_basis_partial
+    from hpc.store_writing import StoreWriter
     from hpc.synthesis import Basis, Synthesis, basis_partial
 
     device = select_device(config.device, local_rank=world.local_rank)
     samples = grid_samples(config.grid, config.seed)
-    centres = _cut(config, samples)
-    layout = _plan(config, identity, samples, centres, device)
-    writer = StoreWriter(config.store.path, layout)
+    cut = cache(lambda: _cut(config, samples))
 
-    problem, complete = None, False
+    layout = _on_rank_0(world, lambda: _plan(config, identity, samples, cut(), device))
+    with StoreWriter(config.store.path, layout) as writer:
+        if _on_rank_0(world, writer.prepare):
+            if world.rank == 0:
+                _log.info("%s is complete already; nothing to do", writer.path)
+            return writer.path
+
+        pending = _on_rank_0(world, lambda: writer.pending(BASIS_PARTIAL))
+        if pending:
+            family = _count(cut(), device, world)
+            _share_out(
+                world,
+                writer,
+                pending,
+                lambda piece: basis_partial(family, layout.q_fine[piece.start : piece.stop], xp=device.xp),
+                "basis",
+                "Q points",
+            )
+            del family
+        world.barrier()
+
+        pending = _on_rank_0(world, lambda: writer.pending(INTENSITY))
+        if pending:
+            basis = Basis(
+                diameter=10 * layout.basis_diameter_nm,
+                n_atoms=layout.basis_n_atoms,
+                partial=writer.read_basis_partial(),
+                step=float(layout.q_fine[1]),
+            )
+            synthesis = Synthesis(basis, config, layout.q, xp=device.xp, threads=world.threads)
+            synthesis.keep_tables_of(samples)
+            _share_out(
+                world,
+                writer,
+                pending,
+                lambda piece: synthesis.patterns({name: v[piece.start : piece.stop] for name, v in samples.items()}),
+                "patterns",
+                "patterns",
+            )
+        world.barrier()
+        _on_rank_0(world, writer.finish)
+    if world.rank == 0:
+        _log.info("%s is complete: %d patterns of %d points", writer.path, layout.n_samples, len(layout.q))
+    return writer.path
+
+
+def _on_rank_0(world: World, work: Callable[[], Any]) -> Any:
+    """What rank 0 gets, on every rank; what rank 0 refuses, every rank refuses."""
+    result, problem = None, None
     if world.rank == 0:
         try:
-            complete = writer.prepare()
+            result = work()
         except ValueError as error:
             problem = error
-    problem, complete = world.broadcast((problem, complete))
+    result, problem = world.broadcast((result, problem))
     if problem is not None:
         raise problem
-    if complete:
-        if world.rank == 0:
-            _log.info("%s is complete already; nothing to do", writer.path)
-        return writer.path
-
-    pending = world.broadcast(writer.pending(BASIS_PARTIAL) if world.rank == 0 else None)
-    if pending:
-        family = _count(centres, device, world)
-        _share_out(
-            world,
-            writer,
-            pending,
-            lambda piece: basis_partial(family, layout.q_fine[piece.start : piece.stop], xp=device.xp),
-            "basis",
-            "Q points",
-        )
-        del family
-    world.barrier()
-
-    pending = world.broadcast(writer.pending(INTENSITY) if world.rank == 0 else None)
-    if pending:
-        basis = Basis(
-            diameter=10 * layout.basis_diameter_nm,
-            n_atoms=layout.basis_n_atoms,
-            partial=read_basis_partial(writer.path),
-            step=float(layout.q_fine[1]),
-        )
-        synthesis = Synthesis(basis, config, layout.q, xp=device.xp, threads=world.threads)
-        synthesis.keep_tables_of(samples)
-        _share_out(
-            world,
-            writer,
-            pending,
-            lambda piece: synthesis.patterns({name: v[piece.start : piece.stop] for name, v in samples.items()}),
-            "patterns",
-            "patterns",
-        )
-    world.barrier()
-    if world.rank == 0:
-        writer.finish()
-        _log.info("%s is complete: %d patterns of %d points", writer.path, layout.n_samples, len(layout.q))
-    world.barrier()
-    return writer.path
+    return result
 
 
 def _cut(config: SimulateConfig, samples: dict[str, np.ndarray]) -> list[NestedSites]:
@@ -152,7 +158,7 @@ def _plan(
     from hpc.grid import q_values
     from hpc.nested import kind_pairs, merge_shells
     from hpc.schema import STRAIN
-    from hpc.store import Layout
+    from hpc.store_writing import Layout
 
     q = q_values(config.q)
     diameter, atoms, _ = merge_shells(centres)
@@ -182,15 +188,18 @@ def _plan(
     )
 
 
-def _count(centres: list[NestedSites], device: Device, world: World) -> Any:
-    """Pair tables of the family; every rank counts for itself (a second or two, less than sending them round)."""
+def _count(centres: list[NestedSites], device: Device, world: World) -> NestedFamily:
+    """Pair tables of the family: ranks count shares of the shells on CPU cores; a GPU counts faster than it could share."""
     from hpc.nested import average_over_centres, count_pairs
 
     if device.kind == "cuda":
         from hpc.cuda.nested import count_pairs_cuda
 
         return average_over_centres(centres, [count_pairs_cuda(sites) for sites in centres])
-    return average_over_centres(centres, [count_pairs(sites, threads=world.threads) for sites in centres])
+    counts = [count_pairs(sites, threads=world.threads, part=(world.rank, world.size)) for sites in centres]
+    for count in counts:
+        world.sum_in_place(count)
+    return average_over_centres(centres, counts)
 
 
 def _share_out(

@@ -1,261 +1,42 @@
-"""The zarr store: create, commit shard by shard, resume, open, verify.
+"""The zarr store, for reading: open, read, verify.
 
-What makes a store survive kill -9 at any moment:
-
-- It is built beside its final place and renamed into it, so it exists with all its metadata or not at all.
-- A *shard* is the unit of work. Its file is written under another name and renamed, then its *record* (rows,
-  checksum, rank, seconds) is renamed into `.shards/`. Work to do is what has no record.
-- `.manifest.json` (checksum of every file) and `complete: true` come last, once all records exist.
-
-Everything but the records' rank and seconds is a function of the configuration: the files of a finished store are the
-same bytes for any number of ranks and after any number of crashes.
-
-Shard files are put together here rather than by zarr-python: rows of a shard are contiguous, so the file is the plain
-bytes and the index that the sharding codec's specification asks for (zarr v3, "sharding_indexed": offset and length of
-every chunk as little-endian uint64, then their CRC32C). That reaches the speed of a plain write and lets the checksum be
-taken from memory. Everything is read by zarr-python, unchanged.
+A store is a zarr v3 group (names and axes in `hpc.schema`), plus two things that are not zarr: `.shards/`, one record
+(rows, checksum, rank, seconds) for each committed piece, and `.manifest.json`, the checksum of every file of a finished
+store. Both are *sealed*: JSON that carries the checksum of its own content. `hpc.store_writing` makes them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from hpc.schema import ARRAYS, BASIS, BASIS_PARTIAL, FORMAT_VERSION, INTENSITY, PARAMETERS, Field, Q
+from hpc.schema import BASIS, FORMAT_VERSION, INTENSITY, PARAMETERS, Q
 
-__all__ = ["FINE_PER_PIECE", "Layout", "Piece", "Store", "StoreError", "StoreWriter", "open_store", "verify_store"]
+__all__ = [
+    "MANIFEST",
+    "RECORDS",
+    "Store",
+    "StoreError",
+    "checksum",
+    "content_files",
+    "open_store",
+    "read_sealed",
+    "root_attributes",
+    "seal",
+    "verify_store",
+]
 
-#: Points of the fine Q grid in one piece of the basis.
-FINE_PER_PIECE = 128
-
-_RECORDS = ".shards"
-_MANIFEST = ".manifest.json"
+RECORDS = ".shards"
+MANIFEST = ".manifest.json"
 
 
 class StoreError(ValueError):
     """A store that cannot be created, continued or read; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One unit of computation, writing, commit and resume."""
-
-    array: str
-    """INTENSITY (rows of samples) or BASIS_PARTIAL (points of the fine grid)."""
-    index: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        """Name of its record."""
-        return f"{self.array.replace('/', '-')}-{self.index:06d}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Everything that is known before the first pattern is computed."""
-
-    q: np.ndarray
-    """(q,) float64 [Å⁻¹]."""
-    parameters: Mapping[str, np.ndarray]
-    """name -> (sample,) float64."""
-    basis_diameter_nm: np.ndarray
-    """(k,) float64 [nm]."""
-    basis_n_atoms: np.ndarray
-    """(k, kind) float64."""
-    q_fine: np.ndarray
-    """(q_fine,) float64 [Å⁻¹], from 0."""
-    n_pair: int
-    rows_per_shard: int
-    rows_per_chunk: int
-    attributes: Mapping[str, Any]
-    """Attributes of the root group; `config` decides whether a store may be continued."""
-
-    @property
-    def n_samples(self) -> int:
-        """Rows of the intensity array."""
-        return len(self.parameters[PARAMETERS[0]])
-
-    @property
-    def bytes_needed(self) -> int:
-        """Size of the finished store, without metadata."""
-        rows = -(-self.n_samples // self.rows_per_shard) * self.rows_per_shard
-        fine = -(-len(self.q_fine) // FINE_PER_PIECE) * FINE_PER_PIECE
-        return 4 * rows * len(self.q) + 8 * self.n_pair * len(self.basis_diameter_nm) * fine
-
-    def pieces(self, array: str) -> list[Piece]:
-        """The pieces of the basis or of the intensities, in order."""
-        total, size = {
-            INTENSITY: (self.n_samples, self.rows_per_shard),
-            BASIS_PARTIAL: (len(self.q_fine), FINE_PER_PIECE),
-        }[array]
-        return [
-            Piece(array=array, index=index, start=start, stop=min(start + size, total))
-            for index, start in enumerate(range(0, total, size))
-        ]
-
-
-class StoreWriter:
-    """Pieces into a store that exists. Any number of ranks may hold one; no two write the same piece."""
-
-    def __init__(self, path: str | Path, layout: Layout) -> None:
-        """Take the folder of a store that `prepare` made."""
-        self._path, self._layout = Path(path), layout
-        self._lock: int | None = None
-
-    @property
-    def path(self) -> Path:
-        """The store's folder."""
-        return self._path
-
-    def prepare(self) -> bool:
-        """Create the store, or check that the existing one belongs to this configuration (rank 0, once).
-
-        Returns:
-            True if the store is already complete.
-
-        Raises:
-            StoreError: another configuration, not a store, in use by another run, or not enough disk.
-        """
-        for leftover in self._path.parent.glob(f".{self._path.name}.new-*"):
-            shutil.rmtree(leftover)
-        if self._path.exists():
-            existing = _root_attributes(self._path)
-            _refuse_other_configuration(self._path, existing, self._layout.attributes)
-            if existing.get("complete"):
-                return True
-            self._take_lock()
-            for partial in self._path.rglob("*.part"):
-                partial.unlink()
-        else:
-            self._check_disk()
-            _create(self._path, self._layout)
-            self._take_lock()
-        return False
-
-    def pending(self, array: str) -> list[Piece]:
-        """Pieces without a valid record."""
-        return [piece for piece in self._layout.pieces(array) if not self._committed(piece)]
-
-    def write(self, piece: Piece, values: np.ndarray, *, rank: int, seconds: float) -> None:
-        """Write one piece and commit it.
-
-        Args:
-            piece: what is written.
-            values: (rows, q) float32 for intensities; (pair, k, points) float64 for the basis.
-            rank: who computed it.
-            seconds: how long it took.
-
-        Raises:
-            StoreError: non-finite values, or the disk is full.
-        """
-        if not np.isfinite(values).all():
-            raise StoreError(f"{piece.name} holds values that are not finite; nothing was written. Please report this grid")
-        content = self._encode(piece, values)
-        record = {
-            "array": piece.array,
-            "rows": [piece.start, piece.stop],
-            "checksum": _checksum(content),
-            "rank": rank,
-            "seconds": round(seconds, 3),
-        }
-        try:
-            _replace(self._file(piece), content)
-            _replace(self._record(piece), _seal(record))
-        except OSError as error:
-            raise StoreError(
-                f"could not write {piece.name} to {self._path}: {error.strerror or error}. What is committed is safe: "
-                "free some space (or move the store) and run the same command again; it continues where it stopped"
-            ) from error
-
-    def finish(self) -> None:
-        """Write the manifest and set `complete` (rank 0, once, after every piece).
-
-        Raises:
-            StoreError: a piece is missing.
-        """
-        missing = [piece.name for array in (BASIS_PARTIAL, INTENSITY) for piece in self.pending(array)]
-        if missing:
-            raise StoreError(f"{len(missing)} pieces of {self._path} are missing, the first is {missing[0]}; run again")
-        known = {
-            str(self._file(piece).relative_to(self._path)): _read_sealed(self._record(piece))["checksum"]
-            for array in (BASIS_PARTIAL, INTENSITY)
-            for piece in self._layout.pieces(array)
-        }
-        root = self._path / "zarr.json"
-        metadata = json.loads(root.read_text())
-        metadata["attributes"]["complete"] = True
-        content = json.dumps(metadata, indent=2).encode()
-        files = {
-            name: known[name] if name in known else _checksum((self._path / name).read_bytes())
-            for name in _content_files(self._path)
-        }
-        files["zarr.json"] = _checksum(content)
-        _replace(self._path / _MANIFEST, _seal({"files": files}))
-        _replace(root, content)
-
-    def _committed(self, piece: Piece) -> bool:
-        try:
-            record = _read_sealed(self._record(piece))
-        except (OSError, StoreError):
-            return False
-        return record["rows"] == [piece.start, piece.stop] and self._file(piece).is_file()
-
-    def _record(self, piece: Piece) -> Path:
-        return self._path / _RECORDS / f"{piece.name}.json"
-
-    def _file(self, piece: Piece) -> Path:
-        key = f"{piece.index}/0" if piece.array == INTENSITY else f"0/0/{piece.index}"
-        return self._path / piece.array / "c" / key
-
-    def _encode(self, piece: Piece, values: np.ndarray) -> bytes:
-        layout = self._layout
-        if piece.array == BASIS_PARTIAL:
-            block = np.zeros((layout.n_pair, len(layout.basis_diameter_nm), FINE_PER_PIECE), dtype="<f8")
-            block[:, :, : values.shape[2]] = values
-            return block.tobytes()
-        row_bytes = 4 * len(layout.q)
-        chunk_bytes = layout.rows_per_chunk * row_bytes
-        n_chunks = layout.rows_per_shard // layout.rows_per_chunk
-        n_used = -(-len(values) // layout.rows_per_chunk)
-        body = np.ascontiguousarray(values, dtype="<f4").tobytes()
-        body += bytes(n_used * chunk_bytes - len(body))
-        # A chunk that is not there has offset and length 2⁶⁴-1.
-        index = np.full((n_chunks, 2), np.iinfo(np.uint64).max, dtype="<u8")
-        index[:n_used, 0] = np.arange(n_used) * chunk_bytes
-        index[:n_used, 1] = chunk_bytes
-        table = index.tobytes()
-        return body + table + google_crc32c.value(table).to_bytes(4, "little")
-
-    def _check_disk(self) -> None:
-        folder = self._path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        free, needed = shutil.disk_usage(folder).free, self._layout.bytes_needed
-        if needed > free:
-            raise StoreError(
-                f"the store needs {needed / 1e9:.3g} GB, the disk of {folder} has {free / 1e9:.3g} GB free; "
-                "choose a smaller grid, a coarser q.step, or another store.path"
-            )
-
-    def _take_lock(self) -> None:
-        """One run at a time: the kernel drops the lock when this process ends, however it ends."""
-        self._lock = os.open(self._path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(f"another qd-simulate is writing {self._path}; wait for it or choose another store.path") from None
 
 
 class Store:
@@ -266,12 +47,12 @@ class Store:
         import zarr
 
         self.path = Path(path)
-        self.attrs: dict[str, Any] = _root_attributes(self.path)
+        self.attrs: dict[str, Any] = root_attributes(self.path)
         version = self.attrs.get("format_version")
         if version != FORMAT_VERSION:
             raise StoreError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}; simulate it again")
         if not self.attrs.get("complete"):
-            done = len(list((self.path / _RECORDS).glob("*.json")))
+            done = len(list((self.path / RECORDS).glob("*.json")))
             raise StoreError(
                 f"{path} is not complete ({done} pieces committed); run the qd-simulate command that made it once more"
             )
@@ -306,13 +87,6 @@ def open_store(path: str | Path) -> Store:
     return Store(path)
 
 
-def read_basis_partial(path: str | Path) -> np.ndarray:
-    """(pair, k, q_fine) float64 of a store whose basis is committed, complete or not."""
-    import zarr
-
-    return np.asarray(zarr.open_array(Path(path) / BASIS_PARTIAL, mode="r")[:])
-
-
 def verify_store(path: str | Path) -> list[str]:
     """Compare every byte of a finished store with the checksums taken when it was written.
 
@@ -325,32 +99,32 @@ def verify_store(path: str | Path) -> list[str]:
     path = Path(path)
     problems = []
     try:
-        manifest = _read_sealed(path / _MANIFEST)["files"]
+        manifest = read_sealed(path / MANIFEST)["files"]
     except OSError:
         Store(path)  # says what is wrong with it
-        raise StoreError(f"{path} has no {_MANIFEST}; simulate it again") from None
-    for name in sorted(set(manifest) | set(_content_files(path))):
+        raise StoreError(f"{path} has no {MANIFEST}; simulate it again") from None
+    for name in sorted(set(manifest) | set(content_files(path))):
         if name not in manifest:
             problems.append(f"{name}: not part of the store")
         elif not (path / name).is_file():
             problems.append(f"{name}: missing")
-        elif _checksum((path / name).read_bytes()) != manifest[name]:
+        elif checksum((path / name).read_bytes()) != manifest[name]:
             problems.append(f"{name}: the bytes differ from what was written")
-    for record in sorted((path / _RECORDS).glob("*.json")):
+    for record in sorted((path / RECORDS).glob("*.json")):
         try:
-            _read_sealed(record)
+            read_sealed(record)
         except StoreError:
-            problems.append(f"{_RECORDS}/{record.name}: the bytes differ from what was written")
+            problems.append(f"{RECORDS}/{record.name}: the bytes differ from what was written")
     return problems
 
 
-def _content_files(path: Path) -> list[str]:
+def content_files(path: Path) -> list[str]:
     """Every file that the manifest covers, relative to the store."""
     names = (str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    return sorted(name for name in names if not name.startswith((_RECORDS, _MANIFEST)))
+    return sorted(name for name in names if not name.startswith((RECORDS, MANIFEST)))
 
 
-def _root_attributes(path: Path) -> dict[str, Any]:
+def root_attributes(path: Path) -> dict[str, Any]:
     file = path / "zarr.json"
     if not file.is_file():
         what = "is not a zarr store" if path.exists() else "does not exist"
@@ -361,107 +135,17 @@ def _root_attributes(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file} is damaged ({error}); delete the store and simulate it again") from error
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {k: v for key, item in value.items() for k, v in _flatten(item, f"{prefix}{key}.").items()}
-    return {prefix.rstrip("."): value}
-
-
-def _refuse_other_configuration(path: Path, existing: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    old, new = _flatten(existing.get("config", {})), _flatten(json.loads(json.dumps(asked["config"])))
-    differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
-    if differing:
-        lines = "\n".join(f"  {key}: the store has {old.get(key)}, this run asks for {new.get(key)}" for key in differing)
-        raise StoreError(
-            f"{path} belongs to another configuration:\n{lines}\n"
-            "choose another store.path, delete the store, or ask for what it holds"
-        )
-
-
-def _create(path: Path, layout: Layout) -> None:
-    """Build the store with everything but its pieces beside its place, then rename it there."""
-    import zarr
-
-    building = path.parent / f".{path.name}.new-{os.getpid()}"
-    try:
-        building.mkdir(parents=True)
-        root = zarr.create_group(
-            building, attributes={"format_version": FORMAT_VERSION, "complete": False, **layout.attributes}
-        )
-        root.create_group(BASIS)
-        given = {
-            Q: layout.q,
-            **layout.parameters,
-            "basis/diameter": layout.basis_diameter_nm,
-            "basis/n_atoms": layout.basis_n_atoms,
-            "basis/q_fine": layout.q_fine,
-        }
-        for name, values in given.items():
-            array = _create_array(root, name, ARRAYS[name], shape=values.shape, chunks=values.shape)
-            array[...] = values
-        n_k = len(layout.basis_diameter_nm)
-        _create_array(
-            root,
-            BASIS_PARTIAL,
-            ARRAYS[BASIS_PARTIAL],
-            shape=(layout.n_pair, n_k, len(layout.q_fine)),
-            chunks=(layout.n_pair, n_k, FINE_PER_PIECE),
-        )
-        _create_array(
-            root,
-            INTENSITY,
-            ARRAYS[INTENSITY],
-            shape=(layout.n_samples, len(layout.q)),
-            chunks=(layout.rows_per_chunk, len(layout.q)),
-            shards=(layout.rows_per_shard, len(layout.q)),
-        )
-        with warnings.catch_warnings():
-            # zarr-python warns that other programs may not know consolidated metadata; xarray warns without them.
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(building, path=BASIS)
-            zarr.consolidate_metadata(building)
-        (building / _RECORDS).mkdir()
-        os.rename(building, path)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        raise StoreError(f"could not create {path}: {error.strerror or error}; choose another store.path") from error
-
-
-def _create_array(root: Any, name: str, field: Field, **layout: Any) -> Any:
-    return root.create_array(
-        name,
-        dtype=field.dtype,
-        compressors=None,
-        fill_value=0.0,
-        dimension_names=field.axes,
-        attributes={"units": field.units, "long_name": field.meaning},
-        **layout,
-    )
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file under another name, then rename it into place; on failure leave nothing behind."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, file)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _checksum(content: bytes) -> str:
+def checksum(content: bytes) -> str:
     return f"{google_crc32c.value(content):08x}"
 
 
-def _seal(value: Mapping[str, Any]) -> bytes:
+def seal(value: Mapping[str, Any]) -> bytes:
     """JSON that carries the checksum of its own content."""
     content = json.dumps(value, sort_keys=True)
-    return json.dumps({"content": value, "crc32c": _checksum(content.encode())}, sort_keys=True, indent=1).encode()
+    return json.dumps({"content": value, "crc32c": checksum(content.encode())}, sort_keys=True, indent=1).encode()
 
 
-def _read_sealed(file: Path) -> dict[str, Any]:
+def read_sealed(file: Path) -> dict[str, Any]:
     """The content of a sealed file.
 
     Raises:
@@ -472,6 +156,6 @@ def _read_sealed(file: Path) -> dict[str, Any]:
         value = dict(json.loads(raw)["content"])
     except (ValueError, KeyError, TypeError):
         value = {}
-    if _seal(value) != raw:
+    if seal(value) != raw:
         raise StoreError(f"{file} is damaged; its bytes differ from what was written")
     return value
