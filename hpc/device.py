@@ -114,11 +114,10 @@ def _gpu(local_rank: int) -> Device:
     index = local_rank % count
     gpu = cupy.cuda.Device(index)
     gpu.use()
-    major, minor = gpu.attributes["ComputeCapabilityMajor"], gpu.attributes["ComputeCapabilityMinor"]
     return Device(
         kind="cuda",
         index=index,
         name=cupy.cuda.runtime.getDeviceProperties(index)["name"].decode(),
         free_bytes=int(gpu.mem_info[0]),
-        compute_capability=f"{major}.{minor}",
+        compute_capability=f"{gpu.compute_capability[:-1]}.{gpu.compute_capability[-1]}",
     )
