@@ -34,10 +34,20 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-def _check_keys(name: str, mapping: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    unknown = sorted(set(mapping) - set(allowed))
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def _mapping(name: str, value: Any, *, keys: Sequence[str] | None = None) -> Mapping[str, Any]:
+    """A mapping with no other than the given keys."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a mapping of keys to values, got {value!r}")
+    unknown = sorted(set(value) - set(keys)) if keys is not None else []
     if unknown:
-        raise ValueError(f"{name} has the keys {list(allowed)}, got {unknown}")
+        raise ValueError(f"{name} has the keys {list(keys or ())}, got {unknown}")
+    return value
 
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -77,6 +87,8 @@ class Axis:
                 step = _number(f"the step of {name}", float(match[4]), above=0)
             elif match[3] == "in":
                 num = _count(f"the number of points of {name}", int(match[4]) if match[4].isdigit() else match[4])
+                if num > 1 and start == stop:
+                    raise ValueError(f"{name} must not repeat a value, got {value!r}")
             return cls(values=None, start=start, stop=stop, step=step, num=num)
         items = value if isinstance(value, Sequence) else [value]
         if not items:
@@ -133,7 +145,7 @@ class GridConfig:
                 if axis.values is None and axis.step is None and axis.num is None:
                     raise ValueError(f"grid.{name} is a range of a cartesian grid and needs 'step STEP' or 'in COUNT'")
         elif self.sampling == "sobol":
-            if self.samples is None or self.samples < 1 or self.samples & (self.samples - 1):
+            if self.samples is None or _count("grid.samples", self.samples) & (self.samples - 1):
                 raise ValueError(f"grid.samples must be a power of two for a Sobol grid, got {self.samples}")
             for name, axis in axes.items():
                 if (axis.values is not None and len(axis.values) > 1) or axis.step is not None or axis.num is not None:
@@ -226,18 +238,27 @@ class SimulateConfig:
             ValueError: a key is missing or unknown, or a value cannot be simulated.
         """
         try:
-            grid, q, shape, store = config["grid"], config["q"], config["shape"], config["store"]
-            _check_keys("q", q, ("min", "max", "step"))
+            grid = _mapping("grid", config["grid"], keys=GridConfig.__slots__)
+            q = _mapping("q", config["q"], keys=QConfig.__slots__)
+            shape = _mapping("shape", config["shape"], keys=ShapeConfig.__slots__)
+            store = _mapping("store", config["store"], keys=StoreConfig.__slots__)
             material = Material.from_config(config["material"])
             if config["b_iso"]:
+                by_label = _mapping("b_iso", config["b_iso"])
                 material = material.with_b_iso(
-                    {label: _number(f"b_iso.{label}", b, least=0) for label, b in config["b_iso"].items()}
+                    {label: _number(f"b_iso.{label}", b, least=0) for label, b in by_label.items()}
                 )
-            energy = config["energy_kev"]
-            if config["anomalous"]:
+            energy = None if config["energy_kev"] is None else _number("energy_kev", config["energy_kev"], above=0)
+            if _switch("anomalous", config["anomalous"]):
                 from hpc.form_factors import check_energy
 
                 energy = check_energy(energy, tuple(kind.element for kind in material.kinds))
+            if not isinstance(shape["centres"], Sequence | None) or isinstance(shape["centres"], str):
+                raise ValueError(f"shape.centres must be a list of cut centres or null, got {shape['centres']!r}")
+            if not isinstance(store["path"], str) or not store["path"]:
+                raise ValueError(f"store.path must name the folder of the store, got {store['path']!r}")
+            if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:
+                raise ValueError(f"seed must be a whole number >= 0, got {config['seed']!r}")
             return cls(
                 grid=GridConfig(
                     sampling=grid["sampling"],
@@ -253,16 +274,16 @@ class SimulateConfig:
                 shape=ShapeConfig(
                     name=shape["name"], centres=None if shape["centres"] is None else tuple(shape["centres"])
                 ),
-                energy_kev=None if energy is None else _number("energy_kev", energy, above=0),
-                anomalous=bool(config["anomalous"]),
-                compton=bool(config["compton"]),
+                energy_kev=energy,
+                anomalous=config["anomalous"],
+                compton=_switch("compton", config["compton"]),
                 store=StoreConfig(
-                    path=str(store["path"]),
+                    path=store["path"],
                     rows_per_shard=store["rows_per_shard"],
                     rows_per_chunk=store["rows_per_chunk"],
                 ),
                 device=str(config["device"]["name"]),
-                seed=int(config["seed"]),
+                seed=config["seed"],
             )
         except KeyError as missing:
             raise ValueError(f"the configuration lacks the key {missing}; see conf/simulate.yaml") from None

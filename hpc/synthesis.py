@@ -91,9 +91,10 @@ class Synthesis:
         self._resampler = lru_cache(maxsize=64)(self._make_resampler)
 
     def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
-        """Compute the size tables of a whole grid at once, if they fit into memory."""
+        """Compute the size tables of a whole grid at once, if its samples share them and they fit into memory."""
         sizes = np.unique(np.stack([samples[DIAMETER], samples[SIGMA]], axis=1), axis=0)
-        if len(sizes) * self._partial[:, 0].size * 8 <= _TABLE_BYTES:
+        shared = 2 * len(sizes) <= len(samples[DIAMETER])
+        if shared and len(sizes) * self._partial[:, 0].size * 8 <= _TABLE_BYTES:
             self._make_tables(sizes)
 
     def patterns(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
