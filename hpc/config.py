@@ -86,7 +86,9 @@ class Axis:
             if match[3] == "step":
                 step = _number(f"the step of {name}", float(match[4]), above=0)
             elif match[3] == "in":
-                num = _count(f"the number of points of {name}", int(match[4]) if match[4].isdigit() else match[4])
+                num = _count(
+                    f"the number of points of {name}", int(match[4]) if match[4].isdigit() else match[4]
+                )
                 if num > 1 and start == stop:
                     raise ValueError(f"{name} must not repeat a value, got {value!r}")
             return cls(values=None, start=start, stop=stop, step=step, num=num)
@@ -133,22 +135,37 @@ class GridConfig:
                 f"grid.sigma is relative (0.1 is 10 %) and must be <= 1, got {self.sigma.bounds[1]:g}"
             )
         if max(abs(bound) for bound in self.strain.bounds) > 0.1:
-            raise ValueError(f"grid.strain is relative and must lie in -0.1 to 0.1, got {list(self.strain.bounds)}")
+            raise ValueError(
+                f"grid.strain is relative and must lie in -0.1 to 0.1, got {list(self.strain.bounds)}"
+            )
         _number("grid.b_scale", self.b_scale.bounds[0], least=0)
         if not 0 < self.tail < 0.1:
             raise ValueError(f"grid.tail must lie in 0 to 0.1, got {self.tail}")
-        axes = {"diameter_nm": self.diameter_nm, "sigma": self.sigma, "strain": self.strain, "b_scale": self.b_scale}
+        axes = {
+            "diameter_nm": self.diameter_nm,
+            "sigma": self.sigma,
+            "strain": self.strain,
+            "b_scale": self.b_scale,
+        }
         if self.sampling == "cartesian":
             if self.samples is not None:
-                raise ValueError("grid.samples belongs to grid.sampling=sobol; leave it null for a cartesian grid")
+                raise ValueError(
+                    "grid.samples belongs to grid.sampling=sobol; leave it null for a cartesian grid"
+                )
             for name, axis in axes.items():
                 if axis.values is None and axis.step is None and axis.num is None:
-                    raise ValueError(f"grid.{name} is a range of a cartesian grid and needs 'step STEP' or 'in COUNT'")
+                    raise ValueError(
+                        f"grid.{name} is a range of a cartesian grid and needs 'step STEP' or 'in COUNT'"
+                    )
         elif self.sampling == "sobol":
             if self.samples is None or _count("grid.samples", self.samples) & (self.samples - 1):
                 raise ValueError(f"grid.samples must be a power of two for a Sobol grid, got {self.samples}")
             for name, axis in axes.items():
-                if (axis.values is not None and len(axis.values) > 1) or axis.step is not None or axis.num is not None:
+                if (
+                    (axis.values is not None and len(axis.values) > 1)
+                    or axis.step is not None
+                    or axis.num is not None
+                ):
                     raise ValueError(
                         f"grid.{name} of a Sobol grid is one value or 'START to STOP' without a step or a count"
                     )
@@ -189,7 +206,9 @@ class ShapeConfig:
         if self.name not in SHAPES:
             raise ValueError(f"shape.name must be one of {sorted(SHAPES)}, got {self.name!r}")
         if self.centres is not None and not self.centres:
-            raise ValueError("shape.centres must name at least one cut centre, or be null for all site labels")
+            raise ValueError(
+                "shape.centres must name at least one cut centre, or be null for all site labels"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,13 +267,17 @@ class SimulateConfig:
                 material = material.with_b_iso(
                     {label: _number(f"b_iso.{label}", b, least=0) for label, b in by_label.items()}
                 )
-            energy = None if config["energy_kev"] is None else _number("energy_kev", config["energy_kev"], above=0)
+            energy = (
+                None if config["energy_kev"] is None else _number("energy_kev", config["energy_kev"], above=0)
+            )
             if _switch("anomalous", config["anomalous"]):
                 from hpc.form_factors import check_energy
 
                 energy = check_energy(energy, tuple(kind.element for kind in material.kinds))
             if not isinstance(shape["centres"], Sequence | None) or isinstance(shape["centres"], str):
-                raise ValueError(f"shape.centres must be a list of cut centres or null, got {shape['centres']!r}")
+                raise ValueError(
+                    f"shape.centres must be a list of cut centres or null, got {shape['centres']!r}"
+                )
             if not isinstance(store["path"], str) or not store["path"]:
                 raise ValueError(f"store.path must name the folder of the store, got {store['path']!r}")
             if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:

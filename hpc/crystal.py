@@ -20,7 +20,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SHAPES", "Kind", "Material", "NestedSites", "cut_nested_sites", "load_material", "material_names"]
+__all__ = [
+    "SHAPES",
+    "Kind",
+    "Material",
+    "NestedSites",
+    "cut_nested_sites",
+    "kind_pairs",
+    "load_material",
+    "material_names",
+]
 
 # The largest denominator of a fractional coordinate that still counts as rational (1/48 covers every cubic
 # special position and their midpoints).
@@ -46,7 +55,9 @@ class Kind:
         if not (np.isfinite(self.b_iso) and self.b_iso >= 0):
             raise ValueError(f"b_iso of site {self.label} must be >= 0 Å², got {self.b_iso}")
         if len(self.position) != 3 or not np.all(np.isfinite(self.position)):
-            raise ValueError(f"position of site {self.label} must be three fractional coordinates, got {self.position}")
+            raise ValueError(
+                f"position of site {self.label} must be three fractional coordinates, got {self.position}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +137,19 @@ class Material:
         )
 
 
+def kind_pairs(n_kind: int) -> list[tuple[int, int]]:
+    """The unordered pairs of kinds a <= b, in the order of every `pair` axis."""
+    return list(itertools.combinations_with_replacement(range(n_kind), 2))
+
+
 def material_names() -> list[str]:
     """Names of the materials that ship with the package (`conf/material/*.yaml`)."""
     from importlib.resources import files
 
     folder = files("conf") / "material"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def load_material(name: str) -> Material:
@@ -266,7 +284,8 @@ def _integer_cell(
     a, b, c, *angles = material.cell_angstrom
     if not (a == b == c and angles == [90.0, 90.0, 90.0]):
         raise ValueError(
-            f"the one-pass engine needs a cubic cell (a = b = c, 90°), {material.name} has {list(material.cell_angstrom)}"
+            "the one-pass engine needs a cubic cell (a = b = c, 90°), "
+            f"{material.name} has {list(material.cell_angstrom)}"
         )
     group = gemmi.find_spacegroup_by_name(material.space_group)
     if group is None:
@@ -274,13 +293,17 @@ def _integer_cell(
 
     fractions, kinds = [], []
     for index, site in enumerate(material.kinds):
-        images = np.array([operation.apply_to_xyz(list(site.position)) for operation in group.operations()]) % 1
+        images = (
+            np.array([operation.apply_to_xyz(list(site.position)) for operation in group.operations()]) % 1
+        )
         images = np.unique(np.rint(images * 1e6) % 1_000_000, axis=0) / 1e6
         fractions.append(images)
         kinds.append(np.full(len(images), index))
     if isinstance(centre, str):
         if centre not in material.labels:
-            raise ValueError(f"centre must be a site of {material.name} {list(material.labels)} or x y z, got {centre!r}")
+            raise ValueError(
+                f"centre must be a site of {material.name} {list(material.labels)} or x y z, got {centre!r}"
+            )
         middle = np.array(material.kinds[material.labels.index(centre)].position)
     else:
         middle = np.asarray(centre, dtype=float)

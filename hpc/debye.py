@@ -21,7 +21,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.crystal import Material
+from hpc.crystal import Material, kind_pairs
 from hpc.form_factors import compton, scattering_factor
 
 __all__ = ["Coefficients", "coefficients", "intensity", "partial_sums", "sinc"]
@@ -54,10 +54,16 @@ def partial_sums(counts: Array, distance: Array, q: Array) -> Array:
 class Coefficients:
     """What multiplies the partial sums and the site numbers: everything that depends on q, energy and B alone."""
 
-    pair: np.ndarray
-    """(pair, q) float64: o_a o_b Re(f_a f_b*) exp(-(B_a+B_b) s²)."""
+    undamped: np.ndarray
+    """(pair, q) float64: o_a o_b Re(f_a f_b*)."""
+    exponent: np.ndarray
+    """(pair, q) float64: (B_a+B_b) s²."""
     self: np.ndarray
     """(kind, q) float64: o_a |f_a|², plus the Compton term o_a S_a when asked for."""
+
+    def pair(self, b_scale: float = 1.0) -> np.ndarray:
+        """(pair, q) float64: o_a o_b Re(f_a f_b*) exp(-b (B_a+B_b) s²), with every B multiplied by b = `b_scale`."""
+        return self.undamped * np.exp(-b_scale * self.exponent)
 
 
 def coefficients(
@@ -67,7 +73,6 @@ def coefficients(
     energy_kev: float | None,
     anomalous: bool = True,
     with_compton: bool = False,
-    b_scale: float = 1.0,
     self_term: str = "exact",
 ) -> Coefficients:
     """Pair and self coefficients of a material.
@@ -78,7 +83,6 @@ def coefficients(
         energy_kev: photon energy [keV], needed only with `anomalous`.
         anomalous: f' and f'' by energy.
         with_compton: add incoherent scattering to the self term.
-        b_scale: multiplies every B.
         self_term: "exact" (o_a |f_a|²) or "squared" (o_a² |f_a|², as Debussy 2.2 has it, for comparisons).
 
     Raises:
@@ -89,22 +93,20 @@ def coefficients(
     s2 = (np.asarray(q) / (4 * np.pi)) ** 2
     kinds = material.kinds
     f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
-    pair = [
-        kinds[a].occupancy
-        * kinds[b].occupancy
-        * (f[a] * f[b].conj()).real
-        * np.exp(-b_scale * (kinds[a].b_iso + kinds[b].b_iso) * s2)
-        for a in range(len(kinds))
-        for b in range(a, len(kinds))
-    ]
-    self_: list[np.ndarray] = []
-    for kind, f_kind in zip(kinds, f, strict=True):
-        power = 1 if self_term == "exact" else 2
-        term = kind.occupancy**power * np.abs(f_kind) ** 2
-        if with_compton:
-            term = term + kind.occupancy * compton(kind.element, q)
-        self_.append(term)
-    return Coefficients(pair=np.stack(pair), self=np.stack(self_))
+    pairs = kind_pairs(len(kinds))
+    power = 1 if self_term == "exact" else 2
+    self_ = [kind.occupancy**power * np.abs(f_kind) ** 2 for kind, f_kind in zip(kinds, f, strict=True)]
+    if with_compton:
+        self_ = [
+            term + kind.occupancy * compton(kind.element, q) for kind, term in zip(kinds, self_, strict=True)
+        ]
+    return Coefficients(
+        undamped=np.stack(
+            [kinds[a].occupancy * kinds[b].occupancy * (f[a] * f[b].conj()).real for a, b in pairs]
+        ),
+        exponent=np.stack([(kinds[a].b_iso + kinds[b].b_iso) * s2 for a, b in pairs]),
+        self=np.stack(self_),
+    )
 
 
 def intensity(partial: Array | Sequence[Array], n_atoms: Array, pair: Array, self: Array) -> Array:
@@ -113,7 +115,7 @@ def intensity(partial: Array | Sequence[Array], n_atoms: Array, pair: Array, sel
     Args:
         partial: (pair, ..., q) float64, P_ab.
         n_atoms: (..., kind) float64, sites of each kind.
-        pair: (pair, q) float64, `Coefficients.pair`.
+        pair: (pair, q) float64, `Coefficients.pair()`.
         self: (kind, q) float64, `Coefficients.self`.
 
     Returns:

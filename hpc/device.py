@@ -38,6 +38,11 @@ class Device:
         """The array namespace that computes here: `numpy` or `cupy`."""
         return np if self.kind == "cpu" else require_cupy()
 
+    def use(self) -> None:
+        """Make a GPU the current one of the calling thread; CuPy keeps one for each thread."""
+        if self.kind == "cuda":
+            require_cupy().cuda.Device(self.index).use()
+
     def to_host(self, array: Any) -> np.ndarray:
         """An array of this device as a NumPy array; waits until it is computed."""
         return np.asarray(array) if self.kind == "cpu" else require_cupy().asnumpy(array)
@@ -67,7 +72,7 @@ def require_cupy() -> Any:
 
 
 def select_device(request: str, *, local_rank: int = 0) -> Device:
-    """The device that this process owns; a GPU becomes CuPy's current device.
+    """The device that this process owns; a GPU becomes the current one of the calling thread.
 
     Args:
         request: "cpu", "cuda" (an error without a GPU), or "auto" (a GPU if there is one). What was taken is

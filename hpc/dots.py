@@ -94,9 +94,7 @@ def dot_pattern(
     if not (np.isfinite(strain) and strain > -1):
         raise ValueError(f"strain must be > -1, got {strain}")
     diameter, spread = np.array([10 * diameter_nm]), np.array([sigma])
-    terms = coefficients(
-        material, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton, b_scale=b_scale
-    )
+    terms = coefficients(material, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
     family = count_family(
         material, shape=shape, centres=centres, diameter_max=largest_diameter(diameter, spread, tail=tail)
     )
@@ -104,7 +102,9 @@ def dot_pattern(
     # A shell is in the particle with the probability that the particle is at least that large.
     present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
     n_atoms = present @ family.atoms
-    partial = [partial_sums(present @ table.entering, (1 + strain) * table.distance, q) for table in family.pairs]
-    total = intensity(partial, n_atoms, terms.pair, terms.self)[0]
+    partial = [
+        partial_sums(present @ table.entering, (1 + strain) * table.distance, q) for table in family.pairs
+    ]
+    total = intensity(partial, n_atoms, terms.pair(b_scale), terms.self)[0]
     occupied = float(n_atoms[0] @ [kind.occupancy for kind in material.kinds])
     return total / occupied if per_atom else total

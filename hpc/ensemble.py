@@ -105,7 +105,9 @@ def number_weights(shell_diameter: np.ndarray, diameter: np.ndarray, sigma: np.n
         # 1e-9: the same rounding tolerance with which sites are cut.
         particle = int(np.searchsorted(shell_diameter, diameter[row] * (1 + 1e-9), side="right")) - 1
         if particle < 0:
-            raise ValueError(f"no site lies within a diameter of {diameter[row]:g}; ask for a larger particle")
+            raise ValueError(
+                f"no site lies within a diameter of {diameter[row]:g}; ask for a larger particle"
+            )
         weights[row] = 0.0
         weights[row, particle] = 1.0
     return weights
@@ -138,27 +140,30 @@ class Resampler:
         Raises:
             ValueError: q reaches beyond the fine grid (less half the taps).
         """
+        from scipy.special import i0
+
         position = np.asarray(q, dtype=float) / step
         if position.size == 0 or position[0] < 0 or position[-1] > n_fine - 1 - _TAPS // 2:
             raise ValueError(
                 f"q must lie in 0 to {(n_fine - 1 - _TAPS // 2) * step:.6g} Å⁻¹, which the partial sums cover; "
                 f"got {np.min(q):g} to {np.max(q):g}"
             )
-        self._n_fine, self._n_q, self._xp = n_fine, len(position), xp
+        self._n_fine, self._n_q = n_fine, len(position)
+        nearest = np.floor(position).astype(np.int64)
+        taps = nearest[:, None] + np.arange(1 - _TAPS // 2, 1 + _TAPS // 2)
+        offset = position[:, None] - taps
+        weights = (
+            np.sinc(offset) * i0(_BETA * np.sqrt(np.clip(1 - (2 * offset / _TAPS) ** 2, 0, None))) / i0(_BETA)
+        )
+        # The function is even: taps left of 0 lie on their mirror images.
+        taps = np.abs(taps)
         self._blocks = []
         for start in range(0, len(position), _BLOCK):
-            points = position[start : start + _BLOCK]
-            first = int(np.floor(points[0])) - _TAPS // 2 + 1
-            last = int(np.floor(points[-1])) + _TAPS // 2
-            u = points[None, :] - np.arange(first, last + 1)[:, None]
-            window = np.i0(_BETA * np.sqrt(np.clip(1 - (u / (_TAPS / 2)) ** 2, 0, None))) / np.i0(_BETA)
-            weights = np.where(np.abs(u) < _TAPS / 2, np.sinc(u) * window, 0.0)
-            if first < 0:
-                # The function is even: fold the columns left of 0 onto their mirror images.
-                folded = np.zeros((last + 1, points.size))
-                np.add.at(folded, np.abs(np.arange(first, last + 1)), weights)
-                weights, first = folded, 0
-            self._blocks.append((start, start + points.size, first, last + 1, xp.asarray(weights)))
+            part = slice(start, start + _BLOCK)
+            first, last = int(taps[part].min()), int(taps[part].max())
+            block = np.zeros((last + 1 - first, len(position[part])))
+            np.add.at(block, (taps[part] - first, np.arange(block.shape[1])[:, None]), weights[part])
+            self._blocks.append((start, start + block.shape[1], first, last + 1, xp.asarray(block)))
 
     def __call__(self, values: Array) -> Array:
         """Interpolate the last axis.

@@ -50,7 +50,9 @@ def check_element(element: str) -> str:
 
     # The table also holds ions (Na1+) and valence forms (Cval); a site carries a neutral atom.
     if not element.isalpha() or len(element) > 2 or element not in xraydb.f0_ions():
-        raise ValueError(f"element must be a chemical symbol of the Waasmaier-Kirfel table (H to Cf), got {element!r}")
+        raise ValueError(
+            f"element must be a chemical symbol of the Waasmaier-Kirfel table (H to Cf), got {element!r}"
+        )
     return element
 
 
@@ -72,7 +74,9 @@ def check_energy(energy_kev: float | None, elements: tuple[str, ...] = ()) -> fl
     for element in elements:
         low, high = np.asarray(xraydb.chantler_energies(element))[[0, -1]] / 1000
         if not low <= energy_kev <= high:
-            raise ValueError(f"energy_kev must lie in {low:.3g} to {high:.3g} keV, the table of {element}; got {energy_kev}")
+            raise ValueError(
+                f"energy_kev must lie in {low:.3g} to {high:.3g} keV, the table of {element}; got {energy_kev}"
+            )
     return float(energy_kev)
 
 
@@ -98,7 +102,9 @@ def scattering_factor(
     check_element(element)
     q = np.asarray(q, dtype=np.float64)
     if q.size and not (q.min() >= 0 and q.max() <= _Q_MAX):
-        raise ValueError(f"q must lie in 0 to {_Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}")
+        raise ValueError(
+            f"q must lie in 0 to {_Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}"
+        )
     f = np.asarray(xraydb.f0(element, q / (4 * np.pi))).astype(np.complex128)
     if anomalous:
         energy_ev = 1000 * check_energy(energy_kev, (element,))

@@ -32,6 +32,7 @@ def axis_values(axis: Axis) -> np.ndarray:
     assert axis.start is not None and axis.stop is not None
     if axis.step is not None:
         return stepped(axis.start, axis.stop, axis.step)
+    assert axis.num is not None
     return np.linspace(axis.start, axis.stop, axis.num)
 
 

@@ -143,7 +143,7 @@ def join_world() -> World:
     comm = MPI.COMM_WORLD
     if comm.Get_size() != expected and sizes:
         raise RuntimeError(
-            f"the launcher started {expected} tasks ({sizes}), but MPI connects {comm.Get_size()}: the launcher and the "
-            "MPI library do not speak the same protocol; with SLURM try another `srun --mpi=` (MPICH: pmi2)"
+            f"the launcher started {expected} tasks ({sizes}), but MPI connects {comm.Get_size()}: the launcher and "
+            "the MPI library do not speak the same protocol; with SLURM try another `srun --mpi=` (MPICH: pmi2)"
         )
     return World(comm)

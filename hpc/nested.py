@@ -16,12 +16,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 from numba import njit
 
-from hpc.crystal import NestedSites
+from hpc.crystal import NestedSites, kind_pairs
 
 __all__ = [
     "NestedFamily",
@@ -29,18 +28,14 @@ __all__ = [
     "average_over_centres",
     "count_pairs",
     "count_pairs_reference",
-    "kind_pairs",
     "merge_shells",
 ]
 
 
-def kind_pairs(n_kind: int) -> list[tuple[int, int]]:
-    """The unordered pairs of kinds a <= b, in the order of every `pair` axis."""
-    return list(combinations_with_replacement(range(n_kind), 2))
-
-
 @njit(nogil=True, cache=True, boundscheck=False)
-def _count_shells(x, y, z, offset, shells, rep_start, rep_site, rep_kind, rep_weight, pair_of, counts):
+def _count_shells(  # type: ignore[no-untyped-def]  # compiled: numba infers the types
+    x, y, z, offset, shells, rep_start, rep_site, rep_kind, rep_weight, pair_of, counts
+):
     """Fill the rows `counts[:, shell]` for the given shells."""
     n_kind = offset.shape[0]
     # Distance classes of a strip of sites are computed first (vectorised), then counted (scattered).
@@ -70,7 +65,9 @@ def _count_shells(x, y, z, offset, shells, rep_start, rep_site, rep_kind, rep_we
         counts[:, shell, 0] = 0  # a site with itself
 
 
-def count_pairs(sites: NestedSites, *, threads: int | None = None, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+def count_pairs(
+    sites: NestedSites, *, threads: int | None = None, part: tuple[int, int] = (0, 1)
+) -> np.ndarray:
     """Ordered pairs i ≠ j that enter with each shell, by kinds and squared distance, on CPU cores.
 
     Args:
@@ -92,13 +89,23 @@ def count_pairs(sites: NestedSites, *, threads: int | None = None, part: tuple[i
     rep_start = np.searchsorted(sites.rep_shell, np.arange(n_shell + 1))
     x, y, z = (np.ascontiguousarray(axis) for axis in sites.position.T)
 
-    # Every shell owns its rows, so threads never meet. Late shells cost most: deal shells out like cards, late ones first.
+    # Every shell owns its rows, so threads never meet. Late shells cost most: deal them out like cards, those first.
     mine = np.arange(n_shell - 1, -1, -1)[part[0] :: part[1]]
     hands = [mine[start :: 32 * threads] for start in range(32 * threads)]
 
     def count(shells: np.ndarray) -> None:
         _count_shells(
-            x, y, z, sites.offset, shells, rep_start, sites.representative, sites.rep_kind, sites.weight, pair_of, counts
+            x,
+            y,
+            z,
+            sites.offset,
+            shells,
+            rep_start,
+            sites.representative,
+            sites.rep_kind,
+            sites.weight,
+            pair_of,
+            counts,
         )
 
     with ThreadPoolExecutor(threads) as pool:
@@ -107,7 +114,7 @@ def count_pairs(sites: NestedSites, *, threads: int | None = None, part: tuple[i
 
 
 def count_pairs_reference(sites: NestedSites) -> np.ndarray:
-    """The same counts from all N² pairs, without symmetry and without the ordering by shells: what tests compare with."""
+    """The same counts from all N² pairs, without symmetry or ordering by shells: what tests compare with."""
     n_kind, n_shell = sites.offset.shape[0], len(sites.diameter)
     kind = np.repeat(np.arange(n_kind), np.diff(sites.offset[:, [0, -1]], axis=1)[:, 0])
     shell = np.concatenate([np.repeat(np.arange(n_shell), np.diff(row)) for row in sites.offset])

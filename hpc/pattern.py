@@ -35,11 +35,14 @@ def read_structure(path: str | Path) -> tuple[list[str], list[np.ndarray]]:
     Raises:
         ValueError: the file is missing, unreadable, empty, or holds positions that are not finite.
     """
+    import ase
     import ase.io
     import numpy as np
 
     if not Path(path).is_file():
-        raise ValueError(f"{path} does not exist; give a structure file (.xyz, .cif, ...) or a shape such as 'sphere'")
+        raise ValueError(
+            f"{path} does not exist; give a structure file (.xyz, .cif, ...) or a shape such as 'sphere'"
+        )
     try:
         atoms = ase.io.read(path)
     except Exception as error:  # ASE's readers raise whatever their formats make them raise
@@ -47,11 +50,15 @@ def read_structure(path: str | Path) -> tuple[list[str], list[np.ndarray]]:
             f"{path} cannot be read as a structure ({type(error).__name__}: {error}); "
             "expected a file that ASE reads, such as .xyz"
         ) from error
+    assert isinstance(atoms, ase.Atoms)  # without an index, ASE gives one structure: the last
     if len(atoms) == 0:
         raise ValueError(f"{path} holds no atoms")
-    symbols, positions = np.array(atoms.get_chemical_symbols()), np.asarray(atoms.get_positions(), dtype=np.float64)
+    symbols = np.array(atoms.get_chemical_symbols())
+    positions = np.asarray(atoms.get_positions(), dtype=np.float64)
     if not np.isfinite(positions).all():
-        raise ValueError(f"{path}: atom {int(np.argwhere(~np.isfinite(positions))[0, 0]) + 1} has a position that is not finite")
+        raise ValueError(
+            f"{path}: atom {int(np.argwhere(~np.isfinite(positions))[0, 0]) + 1} has a position that is not finite"
+        )
     elements = sorted(set(symbols.tolist()))
     return elements, [positions[symbols == element] for element in elements]
 
@@ -89,12 +96,15 @@ def file_pattern(
     from hpc.pairs import partial_sums_of_positions
 
     kinds = tuple(
-        Kind(label=e, element=e, position=(0.0, 0.0, 0.0), occupancy=1.0, b_iso=b_iso.get(e, 0.0)) for e in elements
+        Kind(label=e, element=e, position=(0.0, 0.0, 0.0), occupancy=1.0, b_iso=b_iso.get(e, 0.0))
+        for e in elements
     )
-    material = Material(name="file", space_group="P 1", cell_angstrom=(1.0, 1.0, 1.0, 90.0, 90.0, 90.0), kinds=kinds)
+    material = Material(
+        name="file", space_group="P 1", cell_angstrom=(1.0, 1.0, 1.0, 90.0, 90.0, 90.0), kinds=kinds
+    )
     terms = coefficients(material, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
     n_atoms = np.array([len(one) for one in positions], dtype=np.float64)
-    total = intensity(partial_sums_of_positions(positions, q), n_atoms, terms.pair, terms.self)
+    total = intensity(partial_sums_of_positions(positions, q), n_atoms, terms.pair(), terms.self)
     return total / n_atoms.sum() if per_atom else total
 
 
@@ -108,7 +118,9 @@ def _read_b_iso(words: Sequence[str] | None, labels: Sequence[str]) -> dict[str,
         else:
             values = {label: float(number) for label, number in (word.split("=") for word in words)}
     except ValueError:
-        raise ValueError(f"--b-iso takes one number, or LABEL=NUMBER for each site, got {' '.join(words)}") from None
+        raise ValueError(
+            f"--b-iso takes one number, or LABEL=NUMBER for each site, got {' '.join(words)}"
+        ) from None
     unknown = sorted(set(values) - set(labels))
     if unknown:
         raise ValueError(f"--b-iso: the sites are {list(labels)}, got {unknown}")
@@ -154,9 +166,17 @@ def _compute(chosen: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[s
     from hpc.crystal import SHAPES
 
     q, energy = _read_q(*chosen.q), _energy(chosen)
-    switches = {"anomalous": not chosen.no_anomalous, "compton": not chosen.no_compton, "per_atom": chosen.per_atom}
+    switches = {
+        "anomalous": not chosen.no_anomalous,
+        "compton": not chosen.no_compton,
+        "per_atom": chosen.per_atom,
+    }
     common: dict[str, object] = {"energy_kev": energy, **switches}
-    model_only = {"--material": chosen.material, "--diameter-nm": chosen.diameter_nm, "--centre": chosen.centre}
+    model_only = {
+        "--material": chosen.material,
+        "--diameter-nm": chosen.diameter_nm,
+        "--centre": chosen.centre,
+    }
     if chosen.source in SHAPES:
         if chosen.diameter_nm is None:
             raise ValueError("a model particle needs --diameter-nm, for example --diameter-nm 4")
@@ -188,7 +208,9 @@ def _compute(chosen: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[s
     given = [option for option, value in model_only.items() if value is not None]
     given += [option for option, value in (("--sigma", chosen.sigma), ("--strain", chosen.strain)) if value]
     if given:
-        raise ValueError(f"{', '.join(given)} belong to a model particle {sorted(SHAPES)}, got the file {chosen.source}")
+        raise ValueError(
+            f"{', '.join(given)} belong to a model particle {sorted(SHAPES)}, got the file {chosen.source}"
+        )
     elements, positions = read_structure(chosen.source)
     b_iso = _read_b_iso(chosen.b_iso, elements)
     values = file_pattern(elements, positions, q=q, energy_kev=energy, b_iso=b_iso, **switches)
@@ -222,21 +244,35 @@ def _write(q: np.ndarray, values: np.ndarray, parameters: dict[str, object], tar
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="qd-pattern", description="One model particle or one structure file -> I(Q) by the Debye scattering equation."
+        prog="qd-pattern",
+        description="One model particle or one structure file -> I(Q) by the Debye scattering equation.",
     )
-    parser.add_argument("source", help="a shape (sphere) or a structure file (.xyz, .cif, anything ASE reads)")
+    parser.add_argument(
+        "source", help="a shape (sphere) or a structure file (.xyz, .cif, anything ASE reads)"
+    )
     parser.add_argument("--material", help="material of a model particle, for example pbs")
     parser.add_argument("--diameter-nm", type=float, help="number-mean diameter of a model particle")
-    parser.add_argument("--sigma", type=float, default=0.0, help="relative standard deviation of the diameter (0: one particle)")
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        default=0.0,
+        help="relative standard deviation of the diameter (0: one particle)",
+    )
     parser.add_argument("--strain", type=float, default=0.0, help="isotropic lattice strain")
-    parser.add_argument("--centre", nargs="+", help="site labels to cut around; averaged. Default: every site of the material")
-    parser.add_argument("--b-iso", nargs="+", metavar="B", help="Debye-Waller factors in Å²: 0.7, or Pb=1.3 S=1.2")
+    parser.add_argument(
+        "--centre", nargs="+", help="site labels to cut around; averaged. Default: every site of the material"
+    )
+    parser.add_argument(
+        "--b-iso", nargs="+", metavar="B", help="Debye-Waller factors in Å²: 0.7, or Pb=1.3 S=1.2"
+    )
     parser.add_argument("--energy-kev", type=float, help="photon energy; there is no default")
     parser.add_argument("--wavelength", type=float, help="wavelength in Å, instead of the energy")
     parser.add_argument("--no-anomalous", action="store_true", help="leave out f' and f''")
     parser.add_argument("--no-compton", action="store_true", help="leave out incoherent scattering")
     parser.add_argument("--per-atom", action="store_true", help="divide by the number of atoms")
-    parser.add_argument("--q", nargs=3, type=float, required=True, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included")
+    parser.add_argument(
+        "--q", nargs=3, type=float, required=True, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included"
+    )
     parser.add_argument("-o", "--output", help="file to write; standard output when left out")
     return parser
 

@@ -65,7 +65,7 @@ class Progress:
 
     def show(self, done: int) -> None:
         """Update the bar, or write a line if the last one is some time ago."""
-        if not self._shown or done == self._done and self._bar is None:
+        if not self._shown or (done == self._done and self._bar is None):
             return
         self._done = done
         now = time.perf_counter()
@@ -75,4 +75,12 @@ class Progress:
         elif now - self._last > _LOG_EVERY and done < self._total:
             self._last = now
             left = (self._total - done) / max(speed, 1e-9)
-            _log.info("%s: %d of %d, %.0f %s/s, %.0f s left", self._title, done, self._total, speed, self._unit, left)
+            _log.info(
+                "%s: %d of %d, %.0f %s/s, %.0f s left",
+                self._title,
+                done,
+                self._total,
+                speed,
+                self._unit,
+                left,
+            )

@@ -17,10 +17,10 @@ __all__ = [
     "FORMAT_VERSION",
     "INTENSITY",
     "PARAMETERS",
-    "Q",
     "SIGMA",
     "STRAIN",
     "Field",
+    "Q",
 ]
 
 FORMAT_VERSION = 1
@@ -51,17 +51,29 @@ class Field:
 ARRAYS: dict[str, Field] = {
     Q: Field(axes=("q",), dtype="float64", units="1/angstrom", meaning="scattering vector, uniform"),
     INTENSITY: Field(
-        axes=("sample", "q"), dtype="float32", units="electron units per atom", meaning="clean coherent intensity"
+        axes=("sample", "q"),
+        dtype="float32",
+        units="electron units per atom",
+        meaning="clean coherent intensity",
     ),
     DIAMETER: Field(axes=("sample",), dtype="float64", units="nm", meaning="number-mean diameter D"),
-    SIGMA: Field(axes=("sample",), dtype="float64", units="1", meaning="relative standard deviation of the diameter"),
+    SIGMA: Field(
+        axes=("sample",), dtype="float64", units="1", meaning="relative standard deviation of the diameter"
+    ),
     STRAIN: Field(axes=("sample",), dtype="float64", units="1", meaning="isotropic lattice strain"),
     B_SCALE: Field(axes=("sample",), dtype="float64", units="1", meaning="factor on every Debye-Waller B"),
     "basis/diameter": Field(
-        axes=("k",), dtype="float64", units="nm", meaning="particle k exists from this diameter up to the next one"
+        axes=("k",),
+        dtype="float64",
+        units="nm",
+        meaning="particle k exists from this diameter up to the next one",
     ),
-    "basis/n_atoms": Field(axes=("k", "kind"), dtype="float64", units="1", meaning="sites of each kind in particle k"),
-    "basis/q_fine": Field(axes=("q_fine",), dtype="float64", units="1/angstrom", meaning="grid of the partial sums"),
+    "basis/n_atoms": Field(
+        axes=("k", "kind"), dtype="float64", units="1", meaning="sites of each kind in particle k"
+    ),
+    "basis/q_fine": Field(
+        axes=("q_fine",), dtype="float64", units="1/angstrom", meaning="grid of the partial sums"
+    ),
     BASIS_PARTIAL: Field(
         axes=("pair", "k", "q_fine"),
         dtype="float64",

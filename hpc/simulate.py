@@ -75,6 +75,7 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
             family = _count(cut(), device, world)
             _share_out(
                 world,
+                device,
                 writer,
                 pending,
                 lambda piece: basis_partial(family, layout.q_fine[piece.start : piece.stop], xp=device.xp),
@@ -96,9 +97,12 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
             synthesis.keep_tables_of(samples)
             _share_out(
                 world,
+                device,
                 writer,
                 pending,
-                lambda piece: synthesis.patterns({name: v[piece.start : piece.stop] for name, v in samples.items()}),
+                lambda piece: synthesis.patterns(
+                    {name: v[piece.start : piece.stop] for name, v in samples.items()}
+                ),
                 "patterns",
                 "patterns",
             )
@@ -135,8 +139,8 @@ def _cut(config: SimulateConfig, samples: dict[str, np.ndarray]) -> list[NestedS
     nyquist = np.pi / diameter_max
     if config.q.step > nyquist:
         raise ValueError(
-            f"q.step is too coarse for the largest particle: {diameter_max / 10:.3g} nm needs q.step <= {nyquist:.3g} 1/Å "
-            f"(Nyquist, π/D), got {config.q.step:g}; choose a finer q.step, smaller sizes or a smaller σ"
+            f"q.step is too coarse for the largest particle: {diameter_max / 10:.3g} nm needs q.step <= {nyquist:.3g} "
+            f"1/Å (Nyquist, π/D), got {config.q.step:g}; choose a finer q.step, smaller sizes or a smaller σ"
         )
     return [
         cut_nested_sites(config.material, shape=config.shape.name, centre=centre, diameter_max=diameter_max)
@@ -154,9 +158,10 @@ def _plan(
     """Axes, sizes and attributes of the store."""
     import numpy as np
 
+    from hpc.crystal import kind_pairs
     from hpc.ensemble import OVERHANG, fine_step
     from hpc.grid import q_values
-    from hpc.nested import kind_pairs, merge_shells
+    from hpc.nested import merge_shells
     from hpc.schema import STRAIN
     from hpc.store_writing import Layout
 
@@ -177,11 +182,13 @@ def _plan(
             "material": config.material.name,
             "kinds": list(config.material.labels),
             "energy_kev": config.energy_kev,
-            "normalisation": "electron units per atom: sum_k w_k I_k / sum_k w_k N_k over the lognormal number distribution",
+            "normalisation": "electron units per atom: sum_k w_k I_k / sum_k w_k N_k, w lognormal number weights",
             "units": {"q": "1/angstrom", "diameter": "nm", "intensity": "electron units per atom"},
             "config": {**identity, "device": device.kind},
             "seed": config.seed,
-            "software": {name: version(name) for name in ("debye-dots", "numpy", "numba", "scipy", "xraydb", "zarr")},
+            "software": {
+                name: version(name) for name in ("debye-dots", "numpy", "numba", "scipy", "xraydb", "zarr")
+            },
             "git_commit": _git_commit(),
             "device": device.name,
         },
@@ -189,13 +196,15 @@ def _plan(
 
 
 def _count(centres: list[NestedSites], device: Device, world: World) -> NestedFamily:
-    """Pair tables of the family: ranks count shares of the shells on CPU cores; a GPU counts faster than it could share."""
+    """Pair tables of the family. CPU ranks share the shells; a GPU counts faster than it could share."""
     from hpc.nested import average_over_centres, count_pairs
 
     if device.kind == "cuda":
         from hpc.cuda.nested import count_pairs_cuda
 
-        return average_over_centres(centres, [count_pairs_cuda(sites) for sites in centres])
+        return average_over_centres(
+            centres, [device.to_host(count_pairs_cuda(sites, device)) for sites in centres]
+        )
     counts = [count_pairs(sites, threads=world.threads, part=(world.rank, world.size)) for sites in centres]
     for count in counts:
         world.sum_in_place(count)
@@ -204,6 +213,7 @@ def _count(centres: list[NestedSites], device: Device, world: World) -> NestedFa
 
 def _share_out(
     world: World,
+    device: Device,
     writer: StoreWriter,
     pieces: list[Piece],
     compute: Callable[[Piece], np.ndarray],
@@ -215,7 +225,10 @@ def _share_out(
 
     counter = world.counter()
     total = sum(piece.stop - piece.start for piece in pieces)
-    with ThreadPoolExecutor(1) as worker, Progress(title, unit, total, shown=world.rank == 0) as progress:
+    with (
+        ThreadPoolExecutor(1, initializer=device.use) as worker,
+        Progress(title, unit, total, shown=world.rank == 0) as progress,
+    ):
         for index in counter.take(len(pieces)):
             started = time.perf_counter()
             future = worker.submit(compute, pieces[index])
@@ -223,7 +236,9 @@ def _share_out(
             while wait([future], timeout=0.05).not_done:
                 world.progress()
                 progress.show(counter.finished)
-            writer.write(pieces[index], future.result(), rank=world.rank, seconds=time.perf_counter() - started)
+            writer.write(
+                pieces[index], future.result(), rank=world.rank, seconds=time.perf_counter() - started
+            )
             counter.report(pieces[index].stop - pieces[index].start)
         while world.rank == 0 and counter.finished < total:
             # Other ranks are still at work on their last piece.
@@ -238,7 +253,9 @@ def _git_commit() -> str | None:
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
+    )
     return answer.stdout.strip() or None
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "RECORDS",
     "Store",
     "StoreError",
+    "check_format",
     "checksum",
     "content_files",
     "open_store",
@@ -48,9 +49,7 @@ class Store:
 
         self.path = Path(path)
         self.attrs: dict[str, Any] = root_attributes(self.path)
-        version = self.attrs.get("format_version")
-        if version != FORMAT_VERSION:
-            raise StoreError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}; simulate it again")
+        check_format(self.path, self.attrs)
         if not self.attrs.get("complete"):
             done = len(list((self.path / RECORDS).glob("*.json")))
             raise StoreError(
@@ -74,8 +73,11 @@ class Store:
         return np.asarray(self._array(INTENSITY)[start:stop])
 
     def basis(self) -> dict[str, np.ndarray]:
-        """diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64."""
-        return {name: np.asarray(self._array(f"{BASIS}/{name}")[:]) for name in ("diameter", "n_atoms", "q_fine", "partial")}
+        """Diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64."""
+        return {
+            name: np.asarray(self._array(f"{BASIS}/{name}")[:])
+            for name in ("diameter", "n_atoms", "q_fine", "partial")
+        }
 
 
 def open_store(path: str | Path) -> Store:
@@ -99,10 +101,11 @@ def verify_store(path: str | Path) -> list[str]:
     path = Path(path)
     problems = []
     try:
-        manifest = read_sealed(path / MANIFEST)["files"]
+        content = read_sealed(path / MANIFEST)
     except OSError:
         Store(path)  # says what is wrong with it
         raise StoreError(f"{path} has no {MANIFEST}; simulate it again") from None
+    manifest = content["files"]
     for name in sorted(set(manifest) | set(content_files(path))):
         if name not in manifest:
             problems.append(f"{name}: not part of the store")
@@ -110,11 +113,13 @@ def verify_store(path: str | Path) -> list[str]:
             problems.append(f"{name}: missing")
         elif checksum((path / name).read_bytes()) != manifest[name]:
             problems.append(f"{name}: the bytes differ from what was written")
-    for record in sorted((path / RECORDS).glob("*.json")):
+    for name in content["records"]:
         try:
-            read_sealed(record)
+            read_sealed(path / RECORDS / name)
+        except OSError:
+            problems.append(f"{RECORDS}/{name}: missing")
         except StoreError:
-            problems.append(f"{RECORDS}/{record.name}: the bytes differ from what was written")
+            problems.append(f"{RECORDS}/{name}: the bytes differ from what was written")
     return problems
 
 
@@ -125,6 +130,11 @@ def content_files(path: Path) -> list[str]:
 
 
 def root_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of the root group, complete or not.
+
+    Raises:
+        StoreError: not a store, or damaged metadata.
+    """
     file = path / "zarr.json"
     if not file.is_file():
         what = "is not a zarr store" if path.exists() else "does not exist"
@@ -135,14 +145,26 @@ def root_attributes(path: Path) -> dict[str, Any]:
         raise StoreError(f"{file} is damaged ({error}); delete the store and simulate it again") from error
 
 
+def check_format(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse what another version of this program (or another program) wrote."""
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path} has format version {version}, this program has {FORMAT_VERSION}; simulate it elsewhere"
+        )
+
+
 def checksum(content: bytes) -> str:
+    """CRC32C as eight hexadecimal digits."""
     return f"{google_crc32c.value(content):08x}"
 
 
 def seal(value: Mapping[str, Any]) -> bytes:
     """JSON that carries the checksum of its own content."""
     content = json.dumps(value, sort_keys=True)
-    return json.dumps({"content": value, "crc32c": checksum(content.encode())}, sort_keys=True, indent=1).encode()
+    return json.dumps(
+        {"content": value, "crc32c": checksum(content.encode())}, sort_keys=True, indent=1
+    ).encode()
 
 
 def read_sealed(file: Path) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 What makes a store survive kill -9 at any moment:
 
 - It is built beside its final place and renamed into it, so it exists with all its metadata or not at all.
-- A *piece* (a shard of intensities, a strip of the basis) is the unit of work. Its file is written under another name and renamed, then its *record* (rows,
-  checksum, rank, seconds) is renamed into `.shards/`. Work to do is what has no record.
+- A *piece* (a shard of intensities, a strip of the basis) is the unit of work. Its file is written under another name
+  and renamed, then its *record* (rows, checksum, rank, seconds) is renamed into `.shards/`. Work to do is what has no
+  record.
 - `.manifest.json` (checksum of every file) and `complete: true` come last, once all records exist.
 
 Everything but the records' rank and seconds is a function of the configuration: the files of a finished store are the
@@ -12,14 +13,15 @@ same bytes for any number of ranks and after any number of crashes.
 
 Shard files are put together here rather than by zarr-python: rows of a shard are contiguous, so the file is the plain
 bytes and the index that the sharding codec's specification asks for (zarr v3, "sharding_indexed": offset and length of
-every chunk as little-endian uint64, then their CRC32C). That reaches the speed of a plain write and lets the checksum be
-taken from memory. Everything is read by zarr-python, unchanged.
+every chunk as little-endian uint64, then their CRC32C). That reaches the speed of a plain write, and the
+checksum is taken from memory. Everything is read by zarr-python, unchanged.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -36,6 +38,7 @@ from hpc.store import (
     MANIFEST,
     RECORDS,
     StoreError,
+    check_format,
     checksum,
     content_files,
     read_sealed,
@@ -44,6 +47,8 @@ from hpc.store import (
 )
 
 __all__ = ["FINE_PER_PIECE", "Layout", "Piece", "StoreWriter"]
+
+_log = logging.getLogger(__name__)
 
 #: Points of the fine Q grid in one piece of the basis.
 FINE_PER_PIECE = 128
@@ -145,6 +150,7 @@ class StoreWriter:
             shutil.rmtree(leftover)
         if self._path.exists():
             existing = root_attributes(self._path)
+            check_format(self._path, existing)
             _refuse_other_configuration(self._path, existing, self._layout.attributes)
             if existing.get("complete"):
                 return True
@@ -174,7 +180,9 @@ class StoreWriter:
             StoreError: non-finite values, or the disk is full.
         """
         if not np.isfinite(values).all():
-            raise StoreError(f"{piece.name} holds values that are not finite; nothing was written. Please report this grid")
+            raise StoreError(
+                f"{piece.name} holds values that are not finite; nothing was written. Please report this grid"
+            )
         content = self._encode(piece, values)
         record = {
             "array": piece.array,
@@ -183,14 +191,7 @@ class StoreWriter:
             "rank": rank,
             "seconds": round(seconds, 3),
         }
-        try:
-            _replace(self._file(piece), content)
-            _replace(self._record(piece), seal(record))
-        except OSError as error:
-            raise StoreError(
-                f"could not write {piece.name} to {self._path}: {error.strerror or error}. What is committed is safe: "
-                "free some space (or move the store) and run the same command again; it continues where it stopped"
-            ) from error
+        self._put({self._file(piece): content, self._record(piece): seal(record)})
 
     def read_basis_partial(self) -> np.ndarray:
         """(pair, k, q_fine) float64, once every piece of the basis is committed."""
@@ -202,15 +203,17 @@ class StoreWriter:
         """Write the manifest and set `complete` (rank 0, once, after every piece).
 
         Raises:
-            StoreError: a piece is missing.
+            StoreError: a piece is missing, or the disk is full.
         """
         missing = [piece.name for array in (BASIS_PARTIAL, INTENSITY) for piece in self.pending(array)]
         if missing:
-            raise StoreError(f"{len(missing)} pieces of {self._path} are missing, the first is {missing[0]}; run again")
+            raise StoreError(
+                f"{len(missing)} pieces of {self._path} are missing, the first is {missing[0]}; run again"
+            )
+        pieces = [piece for array in (BASIS_PARTIAL, INTENSITY) for piece in self._layout.pieces(array)]
         known = {
             str(self._file(piece).relative_to(self._path)): read_sealed(self._record(piece))["checksum"]
-            for array in (BASIS_PARTIAL, INTENSITY)
-            for piece in self._layout.pieces(array)
+            for piece in pieces
         }
         root = self._path / "zarr.json"
         metadata = json.loads(root.read_text())
@@ -221,8 +224,23 @@ class StoreWriter:
             for name in content_files(self._path)
         }
         files["zarr.json"] = checksum(content)
-        _replace(self._path / MANIFEST, seal({"files": files}))
-        _replace(root, content)
+        manifest = {"files": files, "records": [self._record(piece).name for piece in pieces]}
+        self._put({self._path / MANIFEST: seal(manifest), root: content})
+
+    def _put(self, files: Mapping[Path, bytes]) -> None:
+        """Write files, one after the other.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        for file, content in files.items():
+            try:
+                _replace(file, content)
+            except OSError as error:
+                raise StoreError(
+                    f"could not write {file}: {error.strerror or error}. What is committed is safe: free some space "
+                    "(or move the store) and run the same command again; it continues where it stopped"
+                ) from error
 
     def _committed(self, piece: Piece) -> bool:
         try:
@@ -273,8 +291,14 @@ class StoreWriter:
         self._lock = os.open(self._path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(f"another qd-simulate is writing {self._path}; wait for it or choose another store.path") from None
+        except BlockingIOError:
+            raise StoreError(
+                f"another qd-simulate is writing {self._path}; wait for it or choose another store.path"
+            ) from None
+        except OSError as error:
+            _log.warning(
+                "no lock on %s (%s): see to it that no second run writes it", self._path, error.strerror
+            )
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -287,7 +311,9 @@ def _refuse_other_configuration(path: Path, existing: Mapping[str, Any], asked: 
     old, new = _flatten(existing.get("config", {})), _flatten(json.loads(json.dumps(asked["config"])))
     differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
     if differing:
-        lines = "\n".join(f"  {key}: the store has {old.get(key)}, this run asks for {new.get(key)}" for key in differing)
+        lines = "\n".join(
+            f"  {key}: the store has {old.get(key)}, this run asks for {new.get(key)}" for key in differing
+        )
         raise StoreError(
             f"{path} belongs to another configuration:\n{lines}\n"
             "choose another store.path, delete the store, or ask for what it holds"
@@ -340,7 +366,9 @@ def _create(path: Path, layout: Layout) -> None:
         os.rename(building, path)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
-        raise StoreError(f"could not create {path}: {error.strerror or error}; choose another store.path") from error
+        raise StoreError(
+            f"could not create {path}: {error.strerror or error}; choose another store.path"
+        ) from error
 
 
 def _create_array(root: Any, name: str, field: Field, **layout: Any) -> Any:

@@ -1,8 +1,8 @@
 """qd-store: look at a finished store, check its bytes, hand it on.
 
-    qd-store info STORE                      what it holds
-    qd-store verify STORE                    every byte against the checksums taken when it was written
-    qd-store export STORE OUT.h5 | OUT.csv   HDF5 (everything) or CSV (one column per pattern)
+qd-store info STORE                      what it holds
+qd-store verify STORE                    every byte against the checksums taken when it was written
+qd-store export STORE OUT.h5 | OUT.csv   HDF5 (everything) or CSV (one column per pattern)
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def _info(path: str) -> None:
         print(f"  {name:<12} {distinct[0]:g} to {distinct[-1]:g}, {len(distinct)} distinct")
     records = [read_sealed(file) for file in sorted((Path(path) / RECORDS).glob("*.json"))]
     seconds = sum(record["seconds"] for record in records)
-    ranks = {record["rank"] for record in records}
-    print(f"  made on      {store.attrs['device']}, {len(ranks)} rank(s), {seconds:.1f} s of work in {len(records)} pieces")
+    ranks = len({record["rank"] for record in records})
+    print(
+        f"  made on      {store.attrs['device']}, {ranks} rank(s), {seconds:.1f} s of work in {len(records)} pieces"
+    )
     print(f"  software     {', '.join(f'{k} {v}' for k, v in store.attrs['software'].items())}")
 
 
@@ -46,7 +48,9 @@ def _verify(path: str) -> None:
     problems = verify_store(path)
     if problems:
         raise StoreError(
-            f"{path} is damaged, {len(problems)} file(s):\n  " + "\n  ".join(problems) + "\ndelete the store and simulate it again"
+            f"{path} is damaged, {len(problems)} file(s):\n  "
+            + "\n  ".join(problems)
+            + "\ndelete the store and simulate it again"
         )
     print(f"{path}: every byte is as it was written")
 
@@ -98,11 +102,22 @@ def export_csv(path: str | Path, target: str | Path) -> None:
 
     store = open_store(path)
     if store.n_samples > _CSV_PATTERNS:
-        raise StoreError(f"{path} holds {store.n_samples} patterns, a CSV file at most {_CSV_PATTERNS}; export to OUT.h5 instead")
+        raise StoreError(
+            f"{path} holds {store.n_samples} patterns, a CSV file at most {_CSV_PATTERNS}; export to OUT.h5 instead"
+        )
     patterns = np.concatenate([store.read(start, stop) for start, stop in store.shards])
-    header = [f"{name}," + ",".join(f"{value:.12g}" for value in store.parameters[name]) for name in PARAMETERS]
+    header = [
+        f"{name}," + ",".join(f"{value:.12g}" for value in store.parameters[name]) for name in PARAMETERS
+    ]
     header.append("q [1/angstrom]," + ",".join(f"sample {index}" for index in range(store.n_samples)))
-    np.savetxt(target, np.column_stack((store.q, patterns.T)), delimiter=",", fmt="%.9g", header="\n".join(header), comments="")
+    np.savetxt(
+        target,
+        np.column_stack((store.q, patterns.T)),
+        delimiter=",",
+        fmt="%.9g",
+        header="\n".join(header),
+        comments="",
+    )
 
 
 def _export(path: str, target: str) -> None:
@@ -122,7 +137,9 @@ def _export(path: str, target: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of qd-store."""
-    parser = argparse.ArgumentParser(prog="qd-store", description="Look at a finished store, check its bytes, hand it on.")
+    parser = argparse.ArgumentParser(
+        prog="qd-store", description="Look at a finished store, check its bytes, hand it on."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="what the store holds").add_argument("store")
     commands.add_parser("verify", help="compare every byte with the checksums").add_argument("store")

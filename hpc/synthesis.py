@@ -71,7 +71,9 @@ def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np) -> np.nd
 class Synthesis:
     """Patterns of ensembles of one family."""
 
-    def __init__(self, basis: Basis, config: SimulateConfig, q: np.ndarray, *, xp: Any = np, threads: int = 1) -> None:
+    def __init__(
+        self, basis: Basis, config: SimulateConfig, q: np.ndarray, *, xp: Any = np, threads: int = 1
+    ) -> None:
         """Take the basis to the device.
 
         Args:
@@ -87,7 +89,13 @@ class Synthesis:
         self._occupancy = np.array([kind.occupancy for kind in config.material.kinds])
         self._sizes = np.empty((0, 2))
         self._tables: tuple[Any, np.ndarray] | None = None
-        self._terms = lru_cache(maxsize=64)(self._make_terms)
+        self._terms = coefficients(
+            config.material,
+            q,
+            energy_kev=config.energy_kev,
+            anomalous=config.anomalous,
+            with_compton=config.compton,
+        )
         self._resampler = lru_cache(maxsize=64)(self._make_resampler)
 
     def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
@@ -110,7 +118,7 @@ class Synthesis:
         if self._tables is None or not _contains(self._sizes, sizes):
             self._make_tables(np.unique(sizes, axis=0))
         assert self._tables is not None
-        partial, n_atoms = self._tables
+        xp, (partial, n_atoms) = self._xp, self._tables
         table_row = _rows_of(self._sizes, sizes)
 
         out = np.empty((len(sizes), len(self._q)), dtype=np.float32)
@@ -121,13 +129,13 @@ class Synthesis:
         def fill(task: tuple[int, np.ndarray]) -> None:
             condition, rows = task
             strain, b_scale = conditions[condition]
-            pair, self_ = self._terms(float(b_scale))
+            pair, self_ = xp.asarray(self._terms.pair(float(b_scale))), xp.asarray(self._terms.self)
             chosen = table_row[rows]
             strained = self._resampler(float(strain))(partial[:, chosen])
             atoms = n_atoms[chosen]
-            total = intensity(strained, self._xp.asarray(atoms), pair, self_)
-            total /= self._xp.asarray(atoms @ self._occupancy)[:, None]
-            out[rows] = total if self._xp is np else self._xp.asnumpy(total)
+            total = intensity(strained, xp.asarray(atoms), pair, self_)
+            total /= xp.asarray(atoms @ self._occupancy)[:, None]
+            out[rows] = total if xp is np else xp.asnumpy(total)
 
         self._run(
             fill,
@@ -167,18 +175,6 @@ class Synthesis:
 
         self._run(fill, (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS)))
         self._sizes, self._tables = sizes, (table, weights @ self._basis.n_atoms)
-
-    def _make_terms(self, b_scale: float) -> tuple[Any, Any]:
-        config = self._config
-        terms = coefficients(
-            config.material,
-            self._q,
-            energy_kev=config.energy_kev,
-            anomalous=config.anomalous,
-            with_compton=config.compton,
-            b_scale=b_scale,
-        )
-        return self._xp.asarray(terms.pair), self._xp.asarray(terms.self)
 
     def _make_resampler(self, strain: float) -> Resampler:
         return Resampler(
