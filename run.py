@@ -9,6 +9,7 @@ Both first make or update the Python environment in .venv; nothing outside this 
 
 import hashlib
 import importlib.util
+import json
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from glob import glob
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -30,10 +32,16 @@ DEMO = {
         "python -m torch.distributed.run --standalone --nproc-per-node 2 -m qdml.train"
         " experiment=quick data.store=runs/quick/store.zarr output=runs/quick/model"
     ),
-    "Measure how good it is, on patterns kept from its training": (
+    "Measure how good it is on patterns kept from its training": (
         "python -m qdml.evaluate model=runs/quick/model data.store=runs/quick/store.zarr"
         " output=runs/quick/evaluation"
     ),
+    "Make up measurements of sizes between those of the grid": "python -m qdml.example runs/quick/samples",
+    "Size them": (
+        "python -m qdml.predict runs/quick/samples/*.xye --wavelength 0.564162"
+        " --model runs/quick/model -o runs/quick/sizes"
+    ),
+    "Collect everything in one report": "python -m qdml.report runs/quick",
 }
 START = time.monotonic()
 
@@ -58,6 +66,17 @@ def demo() -> int:
         if code:
             print(f"\nStep {number} failed, see above. The same command goes on from there.", file=sys.stderr)
             return code
+    truth = {sample["file"]: sample for sample in json.loads(Path("runs/quick/samples/truth.json").read_text())}
+    print(f"\n{'':36}diameter (nm)             dispersion (%)\n{'sample':36}true  found  68 %       true  found  68 %")
+    for result in json.loads(Path("runs/quick/sizes/results.json").read_text())["results"]:
+        name = Path(result["file"]).name
+        line = f"{name:34}"
+        for quantity, scale, form in (("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f")):
+            true, found = truth[name][quantity], result[quantity]
+            mean, low, high = (format(scale * found[key], form) for key in ("mean", "lo68", "hi68"))
+            line += f"{scale * true:{form}} {mean} {low} to{high}   "
+        print(line)
+    print(f"\nReport with all figures: {ROOT / 'runs' / 'quick' / 'report.html'}")
     return 0
 
 
@@ -111,15 +130,13 @@ def step(title: str, command: str) -> int:
     """Say what runs and when, run it, return its exit code (128 + signal if a signal ended it)."""
     minutes, seconds = divmod(int(time.monotonic() - START), 60)
     print(f"\n[{minutes:02d}:{seconds:02d}] {title}\n$ {command}", flush=True)
-    process = subprocess.Popen(shlex.split(command))
+    words = [name for word in shlex.split(command) for name in (sorted(glob(word)) if "*" in word else [word])]
+    process = subprocess.Popen(words)
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.terminate()  # a launcher now stops its ranks
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.terminate()
+        process.wait()  # a launcher stops its ranks; a second Ctrl-C does not wait for it
         raise
     return code if code >= 0 else 128 - code
 
