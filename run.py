@@ -17,12 +17,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from glob import glob
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 STAMP = ROOT / ".venv" / "debye-dots-is-set-up"
-INSTALL = "python -m pip install -c constraints/cpu.txt -e .[test,mpich]"
+INSTALL = "python -m pip install -c constraints/cpu.txt -e '.[test,mpich]'"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 DEMO = {
     "Simulate a grid of PbS patterns on 2 MPI ranks": (
@@ -66,17 +65,20 @@ def demo() -> int:
         if code:
             print(f"\nStep {number} failed, see above. The same command goes on from there.", file=sys.stderr)
             return code
-    truth = {sample["file"]: sample for sample in json.loads(Path("runs/quick/samples/truth.json").read_text())}
-    print(f"\n{'':36}diameter (nm)             dispersion (%)\n{'sample':36}true  found  68 %       true  found  68 %")
-    for result in json.loads(Path("runs/quick/sizes/results.json").read_text())["results"]:
+    run = ROOT / "runs" / "quick"
+    truth = {sample["file"]: sample for sample in json.loads((run / "samples/truth.json").read_text())}
+    print(f"\n{'':36}diameter (nm)             dispersion (%)")
+    print(f"{'sample':36}true  found  68 %       true  found  68 %")
+    for result in json.loads((run / "sizes/results.json").read_text())["results"]:
         name = Path(result["file"]).name
         line = f"{name:34}"
         for quantity, scale, form in (("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f")):
-            true, found = truth[name][quantity], result[quantity]
-            mean, low, high = (format(scale * found[key], form) for key in ("mean", "lo68", "hi68"))
-            line += f"{scale * true:{form}} {mean} {low} to{high}   "
+            mean, low, high = (
+                format(scale * result[quantity][key], form) for key in ("mean", "lo68", "hi68")
+            )
+            line += f"{scale * truth[name][quantity]:{form}} {mean} {low} to{high}   "
         print(line)
-    print(f"\nReport with all figures: {ROOT / 'runs' / 'quick' / 'report.html'}")
+    print(f"\nReport with all figures: {run / 'report.html'}")
     return 0
 
 
@@ -130,8 +132,7 @@ def step(title: str, command: str) -> int:
     """Say what runs and when, run it, return its exit code (128 + signal if a signal ended it)."""
     minutes, seconds = divmod(int(time.monotonic() - START), 60)
     print(f"\n[{minutes:02d}:{seconds:02d}] {title}\n$ {command}", flush=True)
-    words = [name for word in shlex.split(command) for name in (sorted(glob(word)) if "*" in word else [word])]
-    process = subprocess.Popen(words)
+    process = subprocess.Popen(["sh", "-c", f"exec {command}"])
     try:
         code = process.wait()
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
 from hpc.crystal import load_material
+from qdml.config import TrainConfig, read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,3 +40,20 @@ def test_every_choice_composes(choice: str) -> None:
 @pytest.mark.parametrize("material", named("material"))
 def test_every_material_loads(material: str) -> None:
     assert load_material(material).name.lower() == material
+
+
+@pytest.mark.parametrize("experiment", named("training"))
+def test_experiment_can_be_trained_on(experiment: str) -> None:
+    config = read_config(TrainConfig, composed("train", f"training={experiment}"))
+    simulated = SimulateConfig.from_mapping(composed("simulate", f"experiment={experiment}"))
+    assert config.data.store == simulated.store.path, (
+        "qd-train reads what qd-simulate of the same name writes"
+    )
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [f"{group}={name}" for group in ("augment", "model", "optim", "trainer") for name in named(group)],
+)
+def test_every_choice_of_training_composes(choice: str) -> None:
+    read_config(TrainConfig, composed("train", choice))
