@@ -2,11 +2,16 @@
 
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # cuda_on_cpu.py is shared by the tests beside it
+from hpc.device import Device, select_device
+
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # cuda_on_cpu.py and cupy_on_cpu.py are shared by the tests beside them
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +29,19 @@ def cpu_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not on the PATH: kernels are not executed on the CPU")
     return tmp_path_factory.mktemp("cuda_on_cpu")
+
+
+@pytest.fixture
+def on_cpu(cpu_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Device]]:
+    """Makes a GPU out of the CPU; its properties are the options of `CupyOnCpu`."""
+    from cupy_on_cpu import CupyOnCpu
+
+    import hpc.cuda.nested
+
+    def install(**properties: int) -> Device:
+        monkeypatch.setitem(sys.modules, "cupy", CupyOnCpu(cpu_kernels, **properties))
+        return select_device("cuda")
+
+    hpc.cuda.nested._kernel.cache_clear()  # of a real GPU
+    yield install
+    hpc.cuda.nested._kernel.cache_clear()

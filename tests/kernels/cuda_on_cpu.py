@@ -1,7 +1,7 @@
-"""Compile and run CUDA C on the CPU (`cuda_on_cpu.hpp` says what it detects), and a stand-in for CuPy that does so.
+"""Compile and run CUDA C on the CPU; `cuda_on_cpu.hpp` says what it detects.
 
 Enough for kernels of one source file without templates: `CpuModule(source, folder).launch(...)` takes NumPy arrays and
-scalars. `cupy_on_cpu(folder)` is what host code sees instead of `cupy`, so that it is tested with its kernel.
+scalars.
 """
 
 import ctypes
@@ -10,7 +10,6 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -138,63 +137,3 @@ extern "C" const char* {kernel}_on_cpu(const unsigned* grid, const unsigned* blo
 {locals_}    return simt::launch(grid, block, shared_bytes, [=] {{ {kernel}({call}); }});
 }}
 """
-
-
-def cupy_on_cpu(
-    folder: Path, *, opt_in_bytes: int = 227 * 1024, free_bytes: int = 80 * 2**30
-) -> SimpleNamespace:
-    """A module that looks like the part of CuPy that launches kernels, on one GPU with NumPy arrays for memory.
-
-    Args:
-        folder: where kernels are compiled.
-        opt_in_bytes: shared memory that a block may ask for.
-        free_bytes: memory that the GPU says it has left.
-    """
-    attributes = {
-        "MaxSharedMemoryPerBlockOptin": opt_in_bytes,
-        "MaxSharedMemoryPerMultiprocessor": opt_in_bytes + 1024,
-        "MultiProcessorCount": 132,
-        "ClockRate": 1_980_000,
-    }
-
-    class Gpu:
-        compute_capability = "90"
-
-        def __init__(self, index: int) -> None:
-            self.attributes, self.mem_info = attributes, (free_bytes, free_bytes)
-
-        def use(self) -> None: ...
-
-        def __enter__(self) -> "Gpu":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    class RawKernel:
-        max_dynamic_shared_size_bytes = 48 * 1024
-
-        def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
-            self._module, self._name = CpuModule(code, folder), name
-
-        def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
-            allowed = min(self.max_dynamic_shared_size_bytes, opt_in_bytes)
-            if shared_mem > allowed:
-                raise KernelError(f"a block may use {allowed} bytes of shared memory, got {shared_mem}")
-            self._module.launch(self._name, grid, block, args, shared_bytes=shared_mem)
-
-    runtime = SimpleNamespace(
-        CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
-        getDeviceCount=lambda: 1,
-        getDeviceProperties=lambda index: {"name": b"CPU as GPU"},
-    )
-    return SimpleNamespace(
-        __version__="0 (on the CPU)",
-        RawKernel=RawKernel,
-        asarray=np.array,  # a copy, as on a GPU
-        asnumpy=np.asarray,
-        cuda=SimpleNamespace(Device=Gpu, runtime=runtime),
-        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
-        int64=np.int64,
-        uint64=np.uint64,
-        zeros=np.zeros,
-    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_on_cpu import CpuModule, KernelError, cupy_on_cpu
+from cuda_on_cpu import CpuModule, KernelError
 
 REDUCTION = """
 struct alignas(16) Range { int begin, end, sign, unused; };
@@ -242,12 +242,3 @@ def test_launch_refuses_a_block_that_is_too_large(snippets: CpuModule) -> None:
 def test_source_that_does_not_compile(body: str, message: str, cpu_kernels: Path) -> None:
     with pytest.raises(KernelError, match=message):
         CpuModule(f"__global__ void kernel(int n)\n{{\n    {body}\n}}\n", cpu_kernels)
-
-
-def test_stand_in_refuses_shared_memory_without_opt_in(cpu_kernels: Path) -> None:
-    kernel = cupy_on_cpu(cpu_kernels).RawKernel("__global__ void kernel(int* out)\n{\n}\n", "kernel")
-    arguments = (np.zeros(64, dtype=np.int32),)
-    with pytest.raises(KernelError, match="a block may use 49152 bytes of shared memory, got 50000"):
-        kernel((1,), (64,), arguments, shared_mem=50_000)
-    kernel.max_dynamic_shared_size_bytes = 50_000
-    kernel((1,), (64,), arguments, shared_mem=50_000)

@@ -1,13 +1,11 @@
 """Does the CUDA kernel count the same pairs as the references, integer for integer?"""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_on_cpu import KernelError, cupy_on_cpu
+from cuda_on_cpu import KernelError
 
 import hpc.cuda.nested
 from hpc.crystal import Kind, Material, NestedSites, cut_nested_sites, load_material
@@ -54,21 +52,8 @@ CASES = {
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
-@pytest.fixture(autouse=True)
-def _no_kernel_of_another_test() -> Iterator[None]:
-    yield
-    hpc.cuda.nested._kernel.cache_clear()
-
-
-@pytest.fixture
-def on_cpu(cpu_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Device]:
-    """Makes a GPU out of the CPU; its properties are those of `cupy_on_cpu`."""
-
-    def install(**properties: int) -> Device:
-        monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu(cpu_kernels, **properties))
-        return select_device("cuda")
-
-    return install
+def _count(sites: NestedSites, device: Device) -> np.ndarray:
+    return device.to_host(count_pairs_cuda(sites, device))
 
 
 def _evaluate(work: WorkList) -> np.ndarray:
@@ -132,7 +117,7 @@ def test_work_list_refuses(arguments: dict, message: str) -> None:
 @cases
 def test_kernel_on_the_cpu_equals_all_pairs(case: tuple, on_cpu: Callable[..., Device]) -> None:
     sites = _sites(*case)
-    counts = count_pairs_cuda(sites, on_cpu())
+    counts = _count(sites, on_cpu())
     assert counts.dtype == np.int64
     assert np.array_equal(counts, count_pairs_reference(sites))
     assert counts.sum() == len(sites.position) * (len(sites.position) - 1)
@@ -140,13 +125,13 @@ def test_kernel_on_the_cpu_equals_all_pairs(case: tuple, on_cpu: Callable[..., D
 
 def test_kernel_on_the_cpu_equals_numba_at_8_nm(on_cpu: Callable[..., Device]) -> None:
     sites = _sites("pbs", "Pb", 80.0)
-    assert np.array_equal(count_pairs_cuda(sites, on_cpu()), count_pairs(sites, threads=1))
+    assert np.array_equal(_count(sites, on_cpu()), count_pairs(sites, threads=1))
 
 
 @pytest.mark.parametrize("opt_in_bytes", [4 * 32, 1000, 20 * 1024])
 def test_rows_longer_than_shared_memory(opt_in_bytes: int, on_cpu: Callable[..., Device]) -> None:
     sites = _sites("pbs", "Pb", 26.0)
-    counts = count_pairs_cuda(sites, on_cpu(opt_in_bytes=opt_in_bytes))
+    counts = _count(sites, on_cpu(opt_in_bytes=opt_in_bytes))
     assert np.array_equal(counts, count_pairs_reference(sites))
 
 
@@ -154,7 +139,7 @@ def test_many_items_add_up_in_one_row(on_cpu: Callable[..., Device], monkeypatch
     monkeypatch.setattr(hpc.cuda.nested, "_VISITS_PER_ITEM", 300)
     monkeypatch.setattr(hpc.cuda.nested, "_VISITS_PER_BIN", 0)
     sites = _sites("pbs", [0.1, 0.2, 0.45], 20.0)
-    assert np.array_equal(count_pairs_cuda(sites, on_cpu()), count_pairs_reference(sites))
+    assert np.array_equal(_count(sites, on_cpu()), count_pairs_reference(sites))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +195,7 @@ def test_wrong_kernel_is_detected(
     assert source.count(right) == 1
     monkeypatch.setattr(hpc.cuda.nested, "kernel_source", lambda: source.replace(right, wrong))
     sites = _sites("pbs", "Pb", 26.0)
-    counts = count_pairs_cuda(sites, on_cpu(opt_in_bytes=256))
+    counts = _count(sites, on_cpu(opt_in_bytes=256))
     assert not np.array_equal(counts, count_pairs_reference(sites))
 
 
@@ -231,7 +216,7 @@ def test_counts_larger_than_the_memory_of_the_gpu(on_cpu: Callable[..., Device])
 @cases
 def test_gpu_equals_all_pairs(case: tuple) -> None:
     sites, device = _sites(*case), select_device("cuda")
-    assert np.array_equal(device.to_host(count_pairs_cuda(sites, device)), count_pairs_reference(sites))
+    assert np.array_equal(_count(sites, device), count_pairs_reference(sites))
 
 
 @pytest.mark.gpu
@@ -240,7 +225,7 @@ def test_gpu_equals_numba_twice(diameter: float) -> None:
     sites, device = _sites("pbs", "Pb", diameter), select_device("cuda")
     expected = count_pairs(sites)
     for _ in range(2):
-        assert np.array_equal(device.to_host(count_pairs_cuda(sites, device)), expected)
+        assert np.array_equal(_count(sites, device), expected)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,66 @@
+"""Does `qd-simulate device=cuda` make the store of the CPU, on the stand-in for CuPy and on a GPU?"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from hpc.config import SimulateConfig
+from hpc.device import Device
+from hpc.mpi import World
+from hpc.simulate import simulate
+from hpc.store import Store, open_store
+
+# Sums of some thousand terms in another order, in float64, of values that all lie within a factor 10^4.
+RELATIVE = 1e-9
+
+
+@pytest.fixture
+def hydra_configs() -> Iterator[None]:
+    with initialize_config_module(config_module="conf", version_base="1.3"):
+        yield
+
+
+def _simulate(path: Path, device: str, *overrides: str) -> Store:
+    overrides = ("experiment=smoke", *overrides, f"device={device}", f"store.path={path}")
+    config = OmegaConf.to_container(compose("simulate", overrides=list(overrides)), resolve=True)
+    simulate(SimulateConfig.from_mapping(config), {}, World())
+    return open_store(path)
+
+
+def _assert_same(got: Store, expected: Store) -> None:
+    for name, values in expected.basis().items():
+        scale = np.abs(values).max()
+        np.testing.assert_allclose(
+            got.basis()[name], values, rtol=RELATIVE, atol=RELATIVE * scale, err_msg=name
+        )
+    intensity = expected.read(0, expected.n_samples)
+    # The store keeps float32: neighbours may differ where the float64 values round to either side.
+    np.testing.assert_allclose(got.read(0, got.n_samples), intensity, rtol=2e-7, atol=0)
+    assert np.isfinite(intensity).all()
+
+
+SMALL = ("grid.diameter_nm=[2.0,2.5]", "grid.sigma=[0.0,0.1]", "grid.strain=[0.0,0.002]", "q.step=0.05")
+
+
+def test_stand_in(on_cpu: Callable[..., Device], hydra_configs: None, tmp_path: Path) -> None:
+    on_cpu(gpus=2)
+    got = _simulate(tmp_path / "cuda", "cuda", *SMALL)
+    assert got.attrs["device"] == "CPU as GPU"
+    _assert_same(got, _simulate(tmp_path / "cpu", "cpu", *SMALL))
+
+
+@pytest.mark.gpu
+def test_gpu(hydra_configs: None, tmp_path: Path) -> None:
+    _assert_same(_simulate(tmp_path / "cuda", "cuda"), _simulate(tmp_path / "cpu", "cpu"))
+
+
+@pytest.mark.gpu
+def test_gpu_makes_the_same_bytes_twice(hydra_configs: None, tmp_path: Path) -> None:
+    first, second = (_simulate(tmp_path / name, "cuda", *SMALL) for name in ("first", "second"))
+    assert np.array_equal(first.read(0, first.n_samples), second.read(0, second.n_samples))
+    for name, values in first.basis().items():
+        assert np.array_equal(values, second.basis()[name]), name
