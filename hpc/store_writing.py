@@ -187,6 +187,7 @@ class StoreWriter:
         record = {
             "array": piece.array,
             "rows": [piece.start, piece.stop],
+            "bytes": len(content),
             "checksum": checksum(content),
             "rank": rank,
             "seconds": round(seconds, 3),
@@ -247,7 +248,12 @@ class StoreWriter:
             record = read_sealed(self._record(piece))
         except (OSError, StoreError):
             return False
-        return record["rows"] == [piece.start, piece.stop] and self._file(piece).is_file()
+        file = self._file(piece)
+        return (
+            record["rows"] == [piece.start, piece.stop]
+            and file.is_file()
+            and file.stat().st_size == record["bytes"]
+        )
 
     def _record(self, piece: Piece) -> Path:
         return self._path / RECORDS / f"{piece.name}.json"

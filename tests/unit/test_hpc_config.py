@@ -1,0 +1,187 @@
+"""Every check on what `qd-simulate` is asked for: one message that names the key and what came."""
+
+import math
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from hpc.config import Axis, SimulateConfig
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with initialize_config_module("conf", version_base="1.3"):
+        return OmegaConf.to_container(compose("simulate", ["experiment=smoke"]), resolve=True)
+
+
+@pytest.fixture
+def read(composed):
+    """Read the smoke configuration with values changed by their dotted names."""
+
+    def change(changes):
+        config = OmegaConf.create(composed)
+        for name, value in changes.items():
+            OmegaConf.update(config, name, value, merge=False)
+        return SimulateConfig.from_mapping(OmegaConf.to_container(config))
+
+    return change
+
+
+def test_the_smoke_configuration_is_read(read):
+    config = read({})
+    assert config.grid.diameter_nm.values == (2.0, 2.5, 3.0)
+    assert config.grid.strain.num == 16
+    assert config.material.name == "PbS"
+    assert config.energy_kev == 22.0
+    assert config.device == "auto"
+    assert config.shape.centres is None
+
+
+def test_debye_waller_factors_are_replaced_by_label(read):
+    assert [kind.b_iso for kind in read({"b_iso": {"S": 0.5}}).material.kinds] == [1.28, 0.5]
+
+
+def test_without_anomalous_scattering_no_energy_is_needed(read):
+    assert read({"anomalous": False, "energy_kev": None}).energy_kev is None
+
+
+SOBOL = {
+    "grid.sampling": "sobol",
+    "grid.samples": 64,
+    "grid.diameter_nm": "2 to 3",
+    "grid.sigma": 0.1,
+    "grid.strain": 0.0,
+    "grid.b_scale": 1.0,
+}
+
+
+def test_a_sobol_grid_is_read(read):
+    config = read(SOBOL)
+    assert config.grid.samples == 64
+    assert config.grid.diameter_nm.bounds == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # sizes
+        ({"grid.diameter_nm": [2.0, -3.0]}, r"grid\.diameter_nm must be > 0, got -3"),
+        ({"grid.diameter_nm": [0.0]}, r"grid\.diameter_nm must be > 0, got 0"),
+        ({"grid.diameter_nm": "0 to 3 step 1"}, r"grid\.diameter_nm must be > 0, got 0"),
+        ({"grid.diameter_nm": []}, r"grid\.diameter_nm must hold at least one value"),
+        ({"grid.diameter_nm": None}, r"grid\.diameter_nm must be a finite number, got None"),
+        ({"grid.diameter_nm": [3.0, 3.0]}, r"grid\.diameter_nm must not repeat a value"),
+        ({"grid.diameter_nm": ["big"]}, r"grid\.diameter_nm must be a finite number, got 'big'"),
+        ({"grid.diameter_nm": [math.nan]}, r"grid\.diameter_nm must be a finite number, got nan"),
+        ({"grid.diameter_nm": [math.inf]}, r"grid\.diameter_nm must be a finite number, got inf"),
+        ({"grid.diameter_nm": [True]}, r"grid\.diameter_nm must be a finite number, got True"),
+        ({"grid.diameter_nm": "2 to 10"}, r"grid\.diameter_nm is a range of a cartesian grid and needs"),
+        ({"grid.diameter_nm": "2 - 10"}, r"grid\.diameter_nm must be a list, a number, .* got '2 - 10'"),
+        (
+            {"grid.diameter_nm": "10 to 2 step 1"},
+            r"grid\.diameter_nm is an empty range: stop 2 lies below start 10",
+        ),
+        ({"grid.diameter_nm": "2 to 10 step 0"}, r"the step of grid\.diameter_nm must be > 0"),
+        ({"grid.diameter_nm": "2 to 10 step -1"}, r"the step of grid\.diameter_nm must be > 0"),
+        (
+            {"grid.diameter_nm": "2 to 10 in 0"},
+            r"number of points of grid\.diameter_nm must be a whole number >= 1",
+        ),
+        (
+            {"grid.diameter_nm": "2 to 10 in 2.5"},
+            r"number of points of grid\.diameter_nm must be a whole number >= 1",
+        ),
+        # the other axes
+        ({"grid.sigma": [-0.1]}, r"grid\.sigma must be >= 0"),
+        ({"grid.sigma": [5, 10]}, r"grid\.sigma is relative \(0\.1 is 10 %\) and must be <= 1, got 10"),
+        ({"grid.strain": [0.5]}, r"grid\.strain is relative and must lie in -0\.1 to 0\.1"),
+        ({"grid.strain": [-0.2]}, r"grid\.strain is relative and must lie in -0\.1 to 0\.1"),
+        ({"grid.b_scale": [-1.0]}, r"grid\.b_scale must be >= 0"),
+        ({"grid.tail": 0.0}, r"grid\.tail must lie in 0 to 0\.1"),
+        ({"grid.tail": 1.0}, r"grid\.tail must lie in 0 to 0\.1"),
+        # sampling
+        ({"grid.sampling": "random"}, r"grid\.sampling must be 'cartesian' or 'sobol', got 'random'"),
+        ({"grid.samples": 64}, r"grid\.samples belongs to grid\.sampling=sobol"),
+        (SOBOL | {"grid.samples": 100}, r"grid\.samples must be a power of two .*, got 100"),
+        (SOBOL | {"grid.samples": 0}, r"grid\.samples must be a whole number >= 1"),
+        (SOBOL | {"grid.samples": None}, r"grid\.samples must be a power of two .*, got None"),
+        (SOBOL | {"grid.sigma": [0.1, 0.2]}, r"grid\.sigma of a Sobol grid is one value or 'START to STOP'"),
+        (SOBOL | {"grid.strain": "0 to 0.01 in 3"}, r"grid\.strain of a Sobol grid is one value or"),
+        # scattering vectors
+        ({"q.max": 0.5}, r"Q range is empty: .*got 1 to 0\.5"),
+        ({"q.max": 1.0}, r"Q range is empty"),
+        ({"q.min": -1.0}, r"q\.min must be >= 0"),
+        ({"q.step": 0.0}, r"q\.step must be > 0"),
+        ({"q.step": -0.1}, r"q\.step must be > 0"),
+        ({"q.max": "far"}, r"q\.max must be a finite number, got 'far'"),
+        # energy
+        ({"energy_kev": None}, r"energy is missing.*there is no default"),
+        ({"energy_kev": 0.0}, r"energy_kev must be > 0"),
+        ({"energy_kev": -22.0}, r"energy_kev must be > 0"),
+        ({"energy_kev": 1e6}, r"energy_kev must lie in .* keV, the table of Pb"),
+        # material and shape
+        ({"b_iso": {"Zn": 1.0}}, r"b_iso: PbS has the sites \['Pb', 'S'\], got \['Zn'\]"),
+        ({"b_iso": {"Pb": -1.0}}, r"b_iso\.Pb must be >= 0"),
+        ({"material.sites.Pb.occupancy": 1.5}, r"occupancy of site Pb must lie in"),
+        ({"shape.name": "banana"}, r"shape\.name must be one of \['sphere'\], got 'banana'"),
+        ({"shape.centres": []}, r"shape\.centres must name at least one cut centre"),
+        # store
+        ({"store.rows_per_shard": 0}, r"store\.rows_per_shard must be a whole number >= 1"),
+        ({"store.rows_per_shard": 2.5}, r"store\.rows_per_shard must be a whole number >= 1"),
+        ({"store.rows_per_chunk": -8}, r"store\.rows_per_chunk must be a whole number >= 1"),
+        (
+            {"store.rows_per_chunk": 3},
+            r"store\.rows_per_shard must be a multiple of store\.rows_per_chunk, got 16 and 3",
+        ),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(read, changes, message):
+    with pytest.raises(ValueError, match=message):
+        read(changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"energy_kev": "blue"}, "energy_kev"),
+        ({"b_iso": 1.3}, "b_iso"),
+        ({"anomalous": "maybe"}, "anomalous"),
+        ({"compton": "no way"}, "compton"),
+        ({"seed": None}, "seed"),
+        ({"seed": "x"}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"store.path": None}, "store.path"),
+        ({"store.path": ""}, "store.path"),
+        ({"shape.centres": "Pb"}, "shape.centres"),
+        (SOBOL | {"grid.samples": "many"}, "grid.samples"),
+        (SOBOL | {"grid.samples": 2.5}, "grid.samples"),
+        ({"grid.diameter_nm": "3 to 3 in 5"}, "grid.diameter_nm"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_by_name(read, changes, key):
+    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+        read(changes)
+
+
+@pytest.mark.parametrize("key", ["q.stop", "grid.diametre_nm", "shape.center", "store.rows"])
+def test_unknown_keys_are_refused(read, key):
+    group, name = key.split(".")
+    with pytest.raises(ValueError, match=rf"{group} has the keys \[.*\], got \['{name}'\]"):
+        read({key: 1})
+
+
+@pytest.mark.parametrize(
+    "key", ["grid", "q", "energy_kev", "shape.centres", "grid.tail", "store.path", "material.sites"]
+)
+def test_a_missing_key_is_named(composed, key):
+    config = OmegaConf.create(composed)
+    group, _, name = key.rpartition(".")
+    (OmegaConf.select(config, group) if group else config).pop(name)
+    with pytest.raises(ValueError, match=rf"key '{name}'|lacks the key '{name}'"):
+        SimulateConfig.from_mapping(OmegaConf.to_container(config))
+
+
+def test_bounds_of_an_axis():
+    assert Axis.read("x", [3, 1, 2]).bounds == (1, 3)
+    assert Axis.read("x", "1 to 4 step 2").bounds == (1, 4)

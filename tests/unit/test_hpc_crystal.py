@@ -1,0 +1,172 @@
+"""Materials and the sites of nested particles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hpc.crystal import Kind, Material, cut_nested_sites, load_material, material_names
+
+PBS = load_material("pbs")
+CELL = 5.936
+
+
+def cut(centre="Pb", diameter=20.0, material=PBS):
+    return cut_nested_sites(material, shape="sphere", centre=centre, diameter_max=diameter)
+
+
+def test_a_material_is_found_by_name_in_any_case():
+    assert "pbs" in material_names()
+    assert load_material("PbS") == load_material("pbs") == PBS
+    assert PBS.labels == ("Pb", "S")
+    assert PBS.cell_angstrom[0] == CELL
+
+
+def test_an_unknown_material_names_those_there_are():
+    with pytest.raises(ValueError, match=r"must be one of \[.*'pbs'.*\], got 'unobtainium'"):
+        load_material("unobtainium")
+
+
+def test_b_iso_is_replaced_by_label_or_for_all():
+    assert [kind.b_iso for kind in PBS.with_b_iso({"S": 0.7}).kinds] == [PBS.kinds[0].b_iso, 0.7]
+    assert [kind.b_iso for kind in PBS.with_b_iso(0.0).kinds] == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"sites \['Pb', 'S'\], got \['Se'\]"):
+        PBS.with_b_iso({"Se": 1.0})
+    with pytest.raises(ValueError, match=r"b_iso of site S must be >= 0"):
+        PBS.with_b_iso({"S": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"occupancy": 0.0}, "occupancy of site Pb"),
+        ({"occupancy": 1.01}, "occupancy of site Pb"),
+        ({"occupancy": float("nan")}, "occupancy of site Pb"),
+        ({"b_iso": -0.1}, "b_iso of site Pb"),
+        ({"b_iso": float("inf")}, "b_iso of site Pb"),
+        ({"position": (0.0, 0.0)}, "three fractional coordinates"),
+        ({"position": (0.0, 0.0, float("nan"))}, "three fractional coordinates"),
+    ],
+)
+def test_an_impossible_site_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PBS.kinds[0], **change)
+
+
+def test_a_material_file_that_lacks_a_key_says_which():
+    with pytest.raises(ValueError, match="'space_group' is missing"):
+        Material.from_config({"name": "X", "cell_angstrom": [4] * 3 + [90] * 3, "sites": {}})
+    with pytest.raises(ValueError, match="'b_iso' is missing"):
+        Material.from_config(
+            {"name": "X", "sites": {"Pb": {"element": "Pb", "position": [0, 0, 0], "occupancy": 1}}}
+        )
+    with pytest.raises(ValueError, match="no sites"):
+        replace(PBS, kinds=())
+    with pytest.raises(ValueError, match="six positive numbers"):
+        replace(PBS, cell_angstrom=(5.9, 5.9, 5.9))
+
+
+@pytest.mark.parametrize(
+    ("change", "centre", "message"),
+    [
+        ({"cell_angstrom": (5.9, 5.9, 6.0, 90.0, 90.0, 90.0)}, "Pb", "cubic"),
+        ({"cell_angstrom": (5.9, 5.9, 5.9, 90.0, 90.0, 89.0)}, "Pb", "cubic"),
+        ({"space_group": "F m x"}, "Pb", "space_group"),
+        ({}, "Zn", r"site of PbS \['Pb', 'S'\]"),
+        ({}, (0.1, 0.2), "three fractional coordinates"),
+        ({}, (0.123456, 0.0, 0.0), "rational"),
+    ],
+)
+def test_what_the_one_pass_engine_cannot_do_is_refused(change, centre, message):
+    with pytest.raises(ValueError, match=message):
+        cut(centre, material=replace(PBS, **change))
+
+
+@pytest.mark.parametrize("diameter", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_largest_diameter_must_be_positive(diameter):
+    with pytest.raises(ValueError, match="diameter_max must be > 0"):
+        cut(diameter=diameter)
+
+
+def test_an_unknown_shape_and_an_empty_particle_are_refused():
+    with pytest.raises(ValueError, match=r"shape must be one of \['sphere'\], got 'banana'"):
+        cut_nested_sites(PBS, shape="banana", centre="Pb", diameter_max=20)
+    with pytest.raises(ValueError, match="holds no site"):
+        cut((0.25, 0.25, 0.25), diameter=2.0)
+
+
+def test_the_first_shells_of_rocksalt():
+    sites = cut("Pb")
+    np.testing.assert_allclose(
+        sites.diameter[:4], CELL * np.array([0, 1, np.sqrt(2), np.sqrt(3)]), rtol=1e-12
+    )
+    # around Pb: itself, 6 S, 12 Pb, 8 S
+    assert sites.atoms[:4].tolist() == [[1, 0], [0, 6], [12, 0], [0, 8]]
+
+
+@pytest.mark.parametrize("centre", ["Pb", "S", (0.25, 0, 0), (0.25, 0.25, 0.25), (0.05, 0.2, 0.1)])
+def test_every_site_inside_is_there_once_and_nothing_else(centre):
+    diameter = 21.0
+    sites = cut(centre, diameter)
+    # Independent: all points of the half-cell grid, even sum Pb, odd sum S.
+    origin = (
+        {"Pb": (0, 0, 0), "S": (0.5, 0.5, 0.5)}.get(centre, centre) if isinstance(centre, str) else centre
+    )
+    grid = np.stack(np.meshgrid(*[np.arange(-10, 11)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    position = CELL * (grid / 2 - np.array(origin))
+    inside = np.linalg.norm(position, axis=1) <= diameter / 2
+    for kind in range(2):
+        expected = position[inside & (grid.sum(axis=1) % 2 == kind)]
+        begin, end = sites.offset[kind, 0], sites.offset[kind, -1]
+        found = sites.position[begin:end] * sites.unit
+        assert len(found) == len(expected)
+        order = [np.lexsort(np.rint(points * 1e6).T) for points in (found, expected)]
+        np.testing.assert_allclose(found[order[0]], expected[order[1]], atol=1e-9)
+
+
+def test_a_smaller_particle_is_the_beginning_of_each_kind():
+    large = cut("S", 30.0)
+    for shell in (1, 3, 11, len(large.diameter) - 2):
+        small = cut("S", large.diameter[shell])
+        np.testing.assert_allclose(small.diameter, large.diameter[: shell + 1])
+        for kind in range(2):
+            ours = large.position[large.offset[kind, 0] : large.offset[kind, shell + 1]]
+            theirs = small.position[small.offset[kind, 0] : small.offset[kind, -1]]
+            assert {tuple(h) for h in ours} == {tuple(h) for h in theirs}
+
+
+def test_a_site_on_the_surface_belongs_to_the_particle():
+    exact = CELL * np.sqrt(18)  # a full shell lies here; its square root is rounded
+    assert len(cut(diameter=exact).position) > len(cut(diameter=exact * (1 - 1e-6)).position)
+    assert len(cut(diameter=exact).position) == len(cut(diameter=exact * (1 + 1e-6)).position)
+
+
+@pytest.mark.parametrize(
+    ("centre", "order"), [("Pb", 48), ((0.25, 0, 0), 8), ((0.25, 0.25, 0.25), 24), ((0.05, 0.2, 0.1), 1)]
+)
+def test_orbits_cover_every_site_once(centre, order):
+    sites = cut(centre, 24.0)
+    assert sites.weight.sum() == len(sites.position)
+    assert sites.weight.max() == order
+    assert np.all(order % sites.weight == 0)
+    assert np.all(np.diff(sites.rep_shell) >= 0)
+    # Orbits keep kind and shell, so that their weights count the sites of every shell and kind.
+    counted = np.zeros_like(sites.atoms)
+    np.add.at(counted, (sites.rep_shell, sites.rep_kind), sites.weight)
+    np.testing.assert_array_equal(counted, sites.atoms)
+
+
+def test_a_third_kind_and_a_finer_cell():
+    fluorite = Material(
+        name="CaF2",
+        space_group="F m -3 m",
+        cell_angstrom=(5.46, 5.46, 5.46, 90.0, 90.0, 90.0),
+        kinds=(
+            Kind(label="Ca", element="Ca", position=(0, 0, 0), occupancy=1, b_iso=0.5),
+            Kind(label="F", element="F", position=(0.25, 0.25, 0.25), occupancy=1, b_iso=0.7),
+        ),
+    )
+    sites = cut("Ca", 12.0, fluorite)
+    assert sites.unit == pytest.approx(5.46 / 4)
+    # around Ca: itself, 8 F at a√3/4, 12 Ca at a/√2
+    assert sites.atoms[:3].tolist() == [[1, 0], [0, 8], [12, 0]]

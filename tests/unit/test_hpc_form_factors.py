@@ -1,0 +1,87 @@
+"""Scattering factors against the tables they come from."""
+
+import numpy as np
+import pytest
+import xraydb
+import xraylib
+
+from hpc.form_factors import check_element, check_energy, compton, energy_of_wavelength, scattering_factor
+
+Q = np.array([0.0, 0.5, 3.0, 12.0, 30.0])
+
+
+def test_wavelength_and_energy():
+    assert energy_of_wavelength(1.540593) == pytest.approx(8.04782, abs=1e-4)  # Cu Kα1
+    assert energy_of_wavelength(0.56) == pytest.approx(22.14003543, abs=1e-8)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="wavelength must be > 0"):
+            energy_of_wavelength(wrong)
+
+
+@pytest.mark.parametrize(("element", "z"), [("Pb", 82), ("S", 16), ("Se", 34)])
+def test_forward_scattering_is_the_number_of_electrons(element, z):
+    f = scattering_factor(element, np.zeros(1), anomalous=False)
+    assert f.dtype == np.complex128
+    assert f[0].imag == 0
+    assert f[0].real == pytest.approx(z, rel=2e-3)  # the fit of Waasmaier and Kirfel, not the exact number
+
+
+@pytest.mark.parametrize("element", ["Pb", "S"])
+@pytest.mark.parametrize("energy", [8.048, 22.0])
+def test_anomalous_scattering_by_energy(element, energy):
+    without = scattering_factor(element, Q, anomalous=False)
+    with_ = scattering_factor(element, Q, energy_kev=energy)
+    np.testing.assert_allclose(
+        without, [float(xraydb.f0(element, q / (4 * np.pi))[0]) for q in Q], rtol=1e-14
+    )
+    expected = xraydb.f1_chantler(element, 1000 * energy) + 1j * xraydb.f2_chantler(element, 1000 * energy)
+    np.testing.assert_allclose(with_ - without, expected, rtol=1e-12)
+
+
+def test_lead_has_another_f1_at_each_anode():
+    """The numbers everyone knows: -4.3 at Cu Kα, -1.4 at 22.2 keV."""
+    f1 = [
+        float(
+            (
+                scattering_factor("Pb", np.zeros(1), energy_kev=e)
+                - scattering_factor("Pb", np.zeros(1), anomalous=False)
+            ).real[0]
+        )
+        for e in (8.048, 22.2)
+    ]
+    assert f1 == pytest.approx([-4.3, -1.4], abs=0.2)
+
+
+def test_the_energy_is_never_guessed():
+    with pytest.raises(ValueError, match=r"energy is missing.*no default.*give energy_kev"):
+        scattering_factor("Pb", Q)
+    for wrong in (0.0, -8.0, float("nan")):
+        with pytest.raises(ValueError, match="energy_kev must be > 0"):
+            check_energy(wrong)
+    with pytest.raises(ValueError, match=r"must lie in .* keV, the table of Pb; got 5000"):
+        check_energy(5000.0, ("Pb",))
+    with pytest.raises(ValueError, match=r"must lie in .* keV, the table of S; got 0\.001"):
+        check_energy(0.001, ("S",))
+
+
+@pytest.mark.parametrize("wrong", ["Xx", "", "pb", "Na1+", "Cval", "lead"])
+def test_only_neutral_elements_are_known(wrong):
+    with pytest.raises(ValueError, match="chemical symbol"):
+        check_element(wrong)
+
+
+def test_q_beyond_the_table_is_refused():
+    with pytest.raises(ValueError, match=r"q must lie in 0 to 75\.4"):
+        scattering_factor("Pb", np.array([1.0, 76.0]), anomalous=False)
+    with pytest.raises(ValueError, match="q must lie in 0"):
+        scattering_factor("Pb", np.array([-1.0]), anomalous=False)
+    assert np.isfinite(scattering_factor("Pb", np.array([75.0]), anomalous=False)).all()
+
+
+@pytest.mark.parametrize(("element", "z"), [("Pb", 82), ("S", 16)])
+def test_compton_goes_from_nothing_to_all_electrons(element, z):
+    s = compton(element, np.linspace(0, 75, 200))
+    assert s[0] == 0
+    assert np.all(np.diff(s) > -1e-9)
+    assert 0.9 * z < s[-1] <= z
+    assert compton(element, np.array([4 * np.pi]))[0] == pytest.approx(xraylib.SF_Compt(z, 1.0))

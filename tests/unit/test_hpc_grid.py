@@ -1,0 +1,99 @@
+"""Axes and the order of a grid's samples."""
+
+import numpy as np
+import pytest
+
+from hpc.config import Axis, GridConfig, QConfig
+from hpc.grid import axis_values, grid_samples, q_values, stepped
+from hpc.schema import PARAMETERS
+
+
+def grid(**changes):
+    values = {
+        "sampling": "cartesian",
+        "samples": None,
+        "diameter_nm": [2.0, 3.0],
+        "sigma": [0.05, 0.1, 0.2],
+        "strain": [0.001, -0.001],
+        "b_scale": [1.0, 1.5],
+        "tail": 1e-6,
+    } | changes
+    axes = {name: Axis.read(name, values[name]) for name in ("diameter_nm", "sigma", "strain", "b_scale")}
+    return GridConfig(**values | axes)
+
+
+def test_the_last_step_is_included_whatever_the_last_bit_says():
+    for start, stop, step in ((0.5, 20.0, 0.01), (0.0, 1.0, 0.1), (2.0, 10.0, 0.5), (0.99, 14.9999, 0.0028)):
+        values = stepped(start, stop, step)
+        assert values[0] == start
+        assert stop - step < values[-1] <= stop + 1e-9 * step
+        assert len(values) == int((stop - start) / step + 1e-6) + 1
+    assert stepped(0.0, 1.0, 0.3)[-1] == pytest.approx(0.9)
+
+
+def test_q_includes_its_end():
+    q = q_values(QConfig(min=0.5, max=20.0, step=0.01))
+    assert len(q) == 1951
+    assert q.dtype == np.float64
+    assert q[0] == 0.5
+    assert q[-1] == pytest.approx(20.0, abs=1e-12)
+
+
+def test_the_published_q_has_5004_points():
+    np.testing.assert_allclose(
+        q_values(QConfig(min=0.99, max=14.9999, step=0.0028)), np.arange(0.99, 15, 0.0028), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ([3, 1, 2], [3, 1, 2]),
+        (2.5, [2.5]),
+        ("2 to 10 step 4", [2, 6, 10]),
+        ("2 to 10 step 3", [2, 5, 8]),
+        ("-0.0025 to 0.0051 in 3", [-0.0025, 0.0013, 0.0051]),
+        ("1e-3 to .5 in 2", [0.001, 0.5]),
+    ],
+)
+def test_values_of_an_axis(text, expected):
+    values = axis_values(Axis.read("grid.x", text))
+    assert values.dtype == np.float64
+    np.testing.assert_allclose(values, expected, rtol=1e-14)
+
+
+def test_a_cartesian_grid_has_strain_slowest_and_sigma_fastest():
+    samples = grid_samples(grid(), seed=0)
+    assert tuple(samples) == PARAMETERS
+    expected = [
+        (strain, b_scale, diameter, sigma)
+        for strain in (0.001, -0.001)  # in the order of the list
+        for b_scale in (1.0, 1.5)
+        for diameter in (2.0, 3.0)
+        for sigma in (0.05, 0.1, 0.2)
+    ]
+    assert list(zip(*samples.values(), strict=True)) == expected
+    assert all(np.array_equal(values, grid_samples(grid(), seed=1)[name]) for name, values in samples.items())
+
+
+def sobol(samples, **changes):
+    axes = {"diameter_nm": "2 to 10", "sigma": "0.05 to 0.25", "strain": "-0.003 to 0.005", "b_scale": 1.2}
+    return grid(sampling="sobol", samples=samples, **axes | changes)
+
+
+def test_a_sobol_grid_fills_its_box_evenly():
+    samples = grid_samples(sobol(256), seed=3)
+    assert {len(values) for values in samples.values()} == {256}
+    for name, low, high in (("diameter", 2, 10), ("sigma", 0.05, 0.25), ("strain", -0.003, 0.005)):
+        # 2^n points put exactly as many into each of 16 equal slices.
+        counts, _ = np.histogram(samples[name], bins=16, range=(low, high))
+        assert np.all(counts == 16), name
+    assert np.all(samples["b_scale"] == 1.2)
+    # Neighbours in the store share their size tables.
+    assert np.all(np.diff(samples["diameter"]) >= 0)
+
+
+def test_a_sobol_grid_is_a_function_of_its_seed():
+    one, again, other = (grid_samples(sobol(64), seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], again[name]) for name in PARAMETERS)
+    assert not np.array_equal(one["diameter"], other["diameter"])
