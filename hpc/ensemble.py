@@ -43,7 +43,7 @@ OVERHANG = _TAPS // 2 + 2
 _BETA = np.pi * _TAPS / 2 * (1 - 1 / OVERSAMPLING)
 # Output points of one dense block of the banded interpolation matrix: large enough for BLAS, small enough that the
 # zeros beside the band cost less than the calls.
-_BLOCK = 64
+_BLOCK = 32
 
 
 def _lognormal_parameters(diameter: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +124,7 @@ def fine_step(diameter_max: float) -> float:
 class Resampler:
     """Interpolation of even, band-limited functions from the grid j·step, j = 0..n-1, to given points.
 
-    The matrix has 24 entries in each column. It is applied as dense blocks of 64 output points, which are matrix
+    The matrix has 24 entries in each column. It is applied as dense blocks of 32 output points, which are matrix
     products on any device.
     """
 
@@ -165,18 +165,22 @@ class Resampler:
             np.add.at(block, (taps[part] - first, np.arange(block.shape[1])[:, None]), weights[part])
             self._blocks.append((start, start + block.shape[1], first, last + 1, xp.asarray(block)))
 
-    def __call__(self, values: Array) -> Array:
-        """Interpolate the last axis.
+    def sum_pairs(self, partial: Array, pair: Array) -> Array:
+        """Σ_ab C_ab(Q) P_ab(Q) at the points, from values of P_ab on the fine grid.
+
+        Interpolation and coefficients are one matrix per block of points, so that this is all matrix products.
 
         Args:
-            values: (..., n_fine) float64.
+            partial: (m, n_fine, pair) float64.
+            pair: (pair, q) float64, C_ab.
 
         Returns:
-            (..., q) float64.
+            (m, q) float64.
         """
-        xp = array_api_compat.array_namespace(values)
-        flat = xp.reshape(values, (-1, self._n_fine))
-        out = xp.empty((flat.shape[0], self._n_q), dtype=flat.dtype)
+        xp = array_api_compat.array_namespace(partial)
+        out = xp.empty((partial.shape[0], self._n_q), dtype=partial.dtype)
         for start, stop, first, last, weights in self._blocks:
-            out[:, start:stop] = flat[:, first:last] @ weights
-        return xp.reshape(out, (*values.shape[:-1], self._n_q))
+            matrix = weights[:, None, :] * pair[None, :, start:stop]
+            window = xp.reshape(partial[:, first:last], (partial.shape[0], -1))
+            out[:, start:stop] = window @ xp.reshape(matrix, (-1, stop - start))
+        return out

@@ -22,7 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hpc.config import SimulateConfig
-from hpc.debye import coefficients, intensity, sinc
+from hpc.debye import coefficients, sinc
 from hpc.ensemble import Resampler, number_weights
 from hpc.nested import NestedFamily
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
@@ -85,10 +85,10 @@ class Synthesis:
         """
         self._basis, self._config, self._q, self._xp = basis, config, q, xp
         self._threads = threads
-        self._partial = xp.asarray(basis.partial)
-        self._occupancy = np.array([kind.occupancy for kind in config.material.kinds])
+        # Pairs last: a strip of Q of all pairs is then one contiguous row of the matrix products.
+        self._partial = xp.asarray(np.ascontiguousarray(np.moveaxis(basis.partial, 0, -1)))
         self._sizes = np.empty((0, 2))
-        self._tables: tuple[Any, np.ndarray] | None = None
+        self._tables: tuple[Any, Any] | None = None
         self._terms = coefficients(
             config.material,
             q,
@@ -102,7 +102,7 @@ class Synthesis:
         """Compute the size tables of a whole grid at once, if its samples share them and they fit into memory."""
         sizes = np.unique(np.stack([samples[DIAMETER], samples[SIGMA]], axis=1), axis=0)
         shared = 2 * len(sizes) <= len(samples[DIAMETER])
-        if shared and len(sizes) * self._partial[:, 0].size * 8 <= _TABLE_BYTES:
+        if shared and len(sizes) * self._partial[0].size * 8 <= _TABLE_BYTES:
             self._make_tables(sizes)
 
     def patterns(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,7 +118,7 @@ class Synthesis:
         if self._tables is None or not _contains(self._sizes, sizes):
             self._make_tables(np.unique(sizes, axis=0))
         assert self._tables is not None
-        xp, (partial, n_atoms) = self._xp, self._tables
+        xp, (partial, composition) = self._xp, self._tables
         table_row = _rows_of(self._sizes, sizes)
 
         out = np.empty((len(sizes), len(self._q)), dtype=np.float32)
@@ -129,13 +129,12 @@ class Synthesis:
         def fill(task: tuple[int, np.ndarray]) -> None:
             condition, rows = task
             strain, b_scale = conditions[condition]
-            pair, self_ = xp.asarray(self._terms.pair(float(b_scale))), xp.asarray(self._terms.self)
-            chosen = table_row[rows]
-            strained = self._resampler(float(strain))(partial[:, chosen])
-            atoms = n_atoms[chosen]
-            total = intensity(strained, xp.asarray(atoms), pair, self_)
-            total /= xp.asarray(atoms @ self._occupancy)[:, None]
-            out[rows] = total if xp is np else xp.asnumpy(total)
+            chosen = _as_slice(table_row[rows])
+            total = self._resampler(float(strain)).sum_pairs(
+                partial[chosen], xp.asarray(self._terms.pair(float(b_scale)))
+            )
+            total += composition[chosen] @ xp.asarray(self._terms.self)
+            out[_as_slice(rows)] = total if xp is np else xp.asnumpy(total)
 
         self._run(
             fill,
@@ -159,27 +158,35 @@ class Synthesis:
                 pass
 
     def _make_tables(self, sizes: np.ndarray) -> None:
-        """Partial sums and numbers of atoms, averaged over the distribution of each (D, σ)."""
+        """Partial sums and sites of each kind, averaged over the distribution of each (D, σ), per atom."""
+        xp, n_atoms = self._xp, self._basis.n_atoms
+        atoms = n_atoms @ [kind.occupancy for kind in self._config.material.kinds]
         weights = number_weights(self._basis.diameter, 10 * sizes[:, 0], sizes[:, 1])
-        share = weights * self._basis.n_atoms.sum(axis=1)
-        share /= share.sum(axis=1, keepdims=True)
-        table = self._xp.empty((self._partial.shape[0], len(sizes), self._partial.shape[2]))
+        weights /= (weights @ atoms)[:, None]
+        flat = xp.reshape(self._partial, (len(atoms), -1))
+        table = xp.empty((len(sizes), flat.shape[1]))
 
         def fill(rows: slice) -> None:
             # Distributions are narrow: only the particles that hold more than rounding of an ensemble's atoms.
-            used = np.flatnonzero((share[rows] > 1e-17).any(axis=0))
+            used = np.flatnonzero((weights[rows] * atoms > 1e-17).any(axis=0))
             window = slice(used[0], used[-1] + 1)
-            block = self._xp.asarray(np.ascontiguousarray(weights[rows, window]))
-            for pair in range(self._partial.shape[0]):
-                table[pair, rows] = block @ self._partial[pair, window]
+            table[rows] = xp.asarray(np.ascontiguousarray(weights[rows, window])) @ flat[window]
 
         self._run(fill, (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS)))
-        self._sizes, self._tables = sizes, (table, weights @ self._basis.n_atoms)
+        partial = xp.reshape(table, (len(sizes), *self._partial.shape[1:]))
+        self._sizes, self._tables = sizes, (partial, xp.asarray(weights @ n_atoms))
 
     def _make_resampler(self, strain: float) -> Resampler:
         return Resampler(
-            self._q * (1 + strain), step=self._basis.step, n_fine=self._partial.shape[2], xp=self._xp
+            self._q * (1 + strain), step=self._basis.step, n_fine=self._partial.shape[1], xp=self._xp
         )
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Rows that follow each other as a slice (a view, no copy), as they do in a cartesian grid."""
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def _rows_of(table: np.ndarray, sizes: np.ndarray) -> np.ndarray:
