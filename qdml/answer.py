@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc.crystal import load_material
+from hpc.crystal import Material
 from qdml.comparison import Comparison, compare
 from qdml.inference import (
     ClassProbabilities,
@@ -17,6 +17,7 @@ from qdml.inference import (
     input_of,
     model_grid,
     size_pattern,
+    trained_windows,
     volume_diameter,
 )
 from qdml.measured import OnGrid, Pattern
@@ -34,6 +35,8 @@ MIN_EXPLAINED = 0.93
 MAX_RWP = 0.10
 # Above this probability of an outermost class its edge, not the pattern, fixes the answer.
 MAX_EDGE_PROBABILITY = 0.5
+# A zero shift of 0.005 Å⁻¹ at Q = 5 Å⁻¹, where most of the structure lies, looks like this strain.
+_STRAIN_MARGIN = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +110,11 @@ def answer_pattern(module: nn.Module, card: Mapping[str, Any], pattern: Pattern,
     classes = size_pattern(module, card, on_grid)
     diameter = estimate_of_classes(classes.diameter_nm, classes.of_diameter)
     sigma = estimate_of_classes(classes.sigma, classes.of_sigma)
+    trained = card["store"]["config"]
     comparison = compare(
         on_grid,
         q,
-        material=load_material(card["store"]["material"]),
+        material=Material.from_config(trained["material"]).with_b_iso(trained["b_iso"]),
         diameter_nm=diameter.mean,
         sigma=sigma.mean,
         energy_kev=pattern.energy_kev or card["store"]["energy_kev"],
@@ -142,6 +146,12 @@ def doubts(
         card: what the network was trained on.
     """
     found = []
+    _, smallest = trained_windows(card)
+    width = on_grid.window[1] - on_grid.window[0]
+    if width < 0.99 * smallest:
+        found.append(
+            f"the pattern covers {width:.2f} Å⁻¹ of Q, the smallest window in training was {smallest:.2f} Å⁻¹"
+        )
     for name, unit, p, centres in (
         ("D", " nm", classes.of_diameter, classes.diameter_nm),
         ("σ", "", classes.of_sigma, classes.sigma),
@@ -158,5 +168,11 @@ def doubts(
             f"{100 * max(comparison.explained, 0):.0f} % of the structure (expected {100 * MIN_EXPLAINED:.0f} % or "
             f"more) at Rwp {100 * comparison.rwp:.1f} % (expected "
             f"{100 * MAX_RWP:.0f} % or less); is it this material, this wavelength, not a textured film?"
+        )
+    low, high = card["store"]["ranges"]["strain"]
+    if not low - _STRAIN_MARGIN <= comparison.strain <= high + _STRAIN_MARGIN:
+        found.append(
+            f"the lattice seems strained by {100 * comparison.strain:.2f} %, training went from {100 * low:.2f} to "
+            f"{100 * high:.2f} %; is the wavelength right?"
         )
     return found

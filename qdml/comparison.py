@@ -37,8 +37,8 @@ _TAIL = 1e-3
 _STRAIN_LIMIT = 0.012
 _STRAIN_STEPS = (0.001, 0.0001)
 _SCALE_DEGREE = 2
-# Knots: 0.6 Å⁻¹ apart where liquids have structure, 2 Å⁻¹ beyond. [Å⁻¹]
-_LIQUID_Q, _LIQUID_KNOT, _FAR_KNOT = 5.0, 0.6, 2.0
+# Knots: 0.4 Å⁻¹ apart where liquids have structure, 2 Å⁻¹ beyond. [Å⁻¹]
+_LIQUID_Q, _LIQUID_KNOT, _FAR_KNOT = 5.0, 0.4, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,22 +44,27 @@ def draw_answer(path: Path, answer: Answer) -> None:
         top = figure.add_subplot(grid[0, 0])
         middle = figure.add_subplot(grid[1, 0], sharex=top)
         bottom = figure.add_subplot(grid[2, 0], sharex=top)
+        for axes in (top, middle, bottom):
+            _shade_unseen(axes, answer)
         _draw_pattern(top, answer)
         _draw_residual(middle, answer)
         _draw_input(bottom, answer)
-        for axes in (top, middle, bottom):
-            _shade_unseen(axes, answer)
+        for axes in (top, middle):
+            axes.tick_params(labelbottom=False)
+        figure.align_ylabels([top, middle, bottom])
         right = grid[:, 1].subgridspec(2, 1)
-        _draw_classes(
-            figure.add_subplot(right[0]),
-            classes.diameter_nm,
-            classes.of_diameter,
-            answer.diameter_nm,
-            1,
-            "D (nm)",
+        upper, lower = figure.add_subplot(right[0]), figure.add_subplot(right[1])
+        _draw_classes(upper, classes.diameter_nm, classes.of_diameter, answer.diameter_nm, percent=False)
+        upper.set_xlabel("Mean diameter D (nm)")
+        upper.set_title(
+            f"D = {answer.diameter_nm.text(2)} nm\nD$_\\mathrm{{vol}}$ = {answer.diameter_volume_nm.text(2)} nm",
+            fontsize=8,
         )
-        _draw_classes(figure.add_subplot(right[1]), classes.sigma, classes.of_sigma, sigma, 100, "σ (%)")
-        figure.suptitle(Path(answer.pattern.source).name, fontsize=9, x=0.01, ha="left")
+        _draw_classes(lower, classes.sigma, classes.of_sigma, sigma, percent=True)
+        lower.set_xlabel("Size dispersion σ (%)")
+        lower.set_title(f"σ = {sigma.text(1, factor=100)} %", fontsize=8)
+        name = Path(answer.pattern.source).name
+        figure.suptitle(name, fontsize=9, x=0.01, ha="left", parse_math=False)
         figure.savefig(path, dpi=200)
 
 
@@ -108,24 +113,25 @@ def _shade_unseen(axes: Axes, answer: Answer) -> None:
     q = answer.q
     edges = np.append(q, 2 * q[-1] - q[-2]) - (q[1] - q[0]) / 2
     change = np.flatnonzero(np.diff(np.concatenate([[1], answer.on_grid.mask, [1]])))
-    for start, stop in change.reshape(-1, 2):
-        axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0)
+    for number, (start, stop) in enumerate(change.reshape(-1, 2)):
+        label = None if number else "not measured"
+        axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0, label=label)
 
 
 def _draw_classes(
-    axes: Axes, centres: np.ndarray, probability: np.ndarray, estimate: Estimate, factor: float, label: str
+    axes: Axes, centres: np.ndarray, probability: np.ndarray, estimate: Estimate, *, percent: bool
 ) -> None:
     """Bars of the class probabilities; above them the mean and the 68 % and 95 % intervals."""
-    edges = factor * class_edges(centres)
-    top = probability.max()
+    factor = 100 if percent else 1
+    edges, top = factor * class_edges(centres), probability.max()
     axes.bar(
         edges[:-1], probability, width=np.diff(edges), align="edge", color=_BAR, edgecolor="white", lw=0.8
     )
-    axes.plot([factor * estimate.lo95, factor * estimate.hi95], [1.1 * top] * 2, color=_MEASURED, lw=0.8)
-    axes.plot([factor * estimate.lo68, factor * estimate.hi68], [1.1 * top] * 2, color=_MEASURED, lw=2.6)
+    for low, high, width in ((estimate.lo95, estimate.hi95, 0.8), (estimate.lo68, estimate.hi68, 2.6)):
+        axes.plot(
+            [factor * low, factor * high], [1.1 * top] * 2, color=_MEASURED, lw=width, solid_capstyle="butt"
+        )
     axes.plot(factor * estimate.mean, 1.1 * top, "o", ms=4, color="white", mec=_MEASURED)
-    mean, low, high = (
-        f"{factor * x:.{2 if factor == 1 else 1}f}" for x in (estimate.mean, estimate.lo68, estimate.hi68)
-    )
-    axes.set_title(f"{mean}  [{low}, {high}]", fontsize=8)
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.18 * top), xlabel=label, ylabel="Class probability")
+    if len(centres) <= 6:
+        axes.set_xticks(factor * centres)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.18 * top), ylabel="Class probability")

@@ -35,6 +35,7 @@ __all__ = [
     "input_of",
     "model_grid",
     "size_pattern",
+    "trained_windows",
     "volume_diameter",
 ]
 
@@ -53,6 +54,11 @@ class Estimate:
     hi68: float
     lo95: float
     hi95: float
+
+    def text(self, decimals: int, *, factor: float = 1) -> str:
+        """Mean and 68 % interval: `5.03 [4.90, 5.17]`."""
+        mean, low, high = (f"{factor * x:.{decimals}f}" for x in (self.mean, self.lo68, self.hi68))
+        return f"{mean} [{low}, {high}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +86,25 @@ class ClassProbabilities:
 def model_grid(card: Mapping[str, Any]) -> np.ndarray:
     """(q,) float64 [Å⁻¹]: the Q grid of a model, from its card."""
     grid = card["q"]
-    return np.asarray(grid["min"] + grid["step"] * np.arange(grid["size"]))
+    return np.linspace(grid["min"], grid["max"], grid["size"])
+
+
+def trained_windows(card: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
+    """What of Q a network has seen in training.
+
+    Returns:
+        first and last Q that were ever visible, and the width of the smallest window [Å⁻¹].
+    """
+    low, high = card["q"]["min"], card["q"]["max"]
+    instruments = card["training"]["augment"].get("instruments")
+    if instruments is None:
+        return (low, high), high - low
+    ever = (
+        max(low, min(one["q_first"][0] for one in instruments)),
+        min(high, max(one["q_last"][1] for one in instruments)),
+    )
+    smallest = min(min(one["q_last"][0], high) - max(one["q_first"][1], low) for one in instruments)
+    return ever, smallest
 
 
 def input_of(card: Mapping[str, Any], intensity: np.ndarray, mask: np.ndarray) -> torch.Tensor:

@@ -193,12 +193,13 @@ def read_pattern(
     )
 
 
-def regrid(pattern: Pattern, q: np.ndarray) -> OnGrid:
+def regrid(pattern: Pattern, q: np.ndarray, *, window: tuple[float, float] | None = None) -> OnGrid:
     """Bring a measured pattern onto the uniform Q grid of a model.
 
     Args:
         pattern: the measured pattern.
         q: (q,) float64 [Å⁻¹], uniform.
+        window: first and last Q that the model has ever seen [Å⁻¹]; beyond them the mask is 0. None: the grid's.
 
     Returns:
         intensity and mask on the grid.
@@ -208,23 +209,27 @@ def regrid(pattern: Pattern, q: np.ndarray) -> OnGrid:
     """
     path = Path(pattern.source)
     edges = np.append(q, q[-1] + (step := (q[-1] - q[0]) / (len(q) - 1))) - step / 2
-    inside = (edges[:-1] >= pattern.q[0]) & (edges[1:] <= pattern.q[-1])
-    notes = []
+    low, high = window or (q[0], q[-1])
+    covered = (q >= low) & (q <= high) & (edges[:-1] >= pattern.q[0]) & (edges[1:] <= pattern.q[-1])
+    inside = covered.copy()
     for start, stop in _gaps(pattern.q):
-        hidden = inside & (edges[1:] > start) & (edges[:-1] < stop)
-        if hidden.any():
-            notes.append(f"nothing was measured between Q = {start:.3f} and {stop:.3f} Å⁻¹: masked")
-            inside &= ~hidden
-    needed = min(MIN_OVERLAP, 0.9 * (q[-1] - q[0]))
+        inside &= (edges[1:] <= start) | (edges[:-1] >= stop)
+    needed = min(MIN_OVERLAP, 0.9 * (high - low))
     if inside.sum() * step < needed:
         raise FileError(
             path,
-            f"expected at least {needed:.3g} Å⁻¹ of the model's range {q[0]:.3g} to {q[-1]:.3g} Å⁻¹, got "
+            f"expected at least {needed:.3g} Å⁻¹ of the model's range {low:.3g} to {high:.3g} Å⁻¹, got "
             f"{inside.sum() * step:.3g} (the file covers {pattern.q[0]:.4g} to {pattern.q[-1]:.4g} Å⁻¹ in "
             f"steps of {np.median(np.diff(pattern.q)):.2g}); check the wavelength or the Q unit, or use a "
             "model trained for this range",
         )
 
+    notes = []
+    if hidden := int(covered.sum() - inside.sum()):
+        where = q[covered & ~inside]
+        notes.append(
+            f"{hidden} grid points from Q = {where[0]:.3f} to {where[-1]:.3f} Å⁻¹ lie in gaps of the file: masked"
+        )
     mean = _bin_means(pattern.q, pattern.intensity, edges)
     mask = inside & (mean > 0)
     dropped = int(inside.sum() - mask.sum())

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qdml.answer import Answer
-    from qdml.inference import Estimate
     from qdml.measured import OnGrid, Pattern, Radiation
 
 __all__ = ["main"]
@@ -36,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
         )
         _run(options.files, radiation, options.model, options.output)
-    except ValueError as error:
-        print(f"qd-predict: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"qd-predict: error: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -74,10 +73,11 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     from qdml.answer import answer_pattern
     from qdml.checkpoint import load_model
     from qdml.figure import draw_answer
-    from qdml.inference import model_grid
+    from qdml.inference import model_grid, trained_windows
 
     module, card = load_model(model)
-    patterns = _read_all(files, radiation, model_grid(card))
+    window, _ = trained_windows(card)
+    patterns = _read_all(files, radiation, model_grid(card), window)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,7 +100,9 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     console.print(f"{output}: results.json, results.csv and a figure for each file", highlight=False)
 
 
-def _read_all(files: Sequence[Path], radiation: Radiation, q: np.ndarray) -> list[tuple[Pattern, OnGrid]]:
+def _read_all(
+    files: Sequence[Path], radiation: Radiation, q: np.ndarray, window: tuple[float, float]
+) -> list[tuple[Pattern, OnGrid]]:
     """Read and check every file; one message names every file that cannot be used."""
     from qdml.columns import FileError
     from qdml.measured import read_pattern, regrid
@@ -114,7 +116,7 @@ def _read_all(files: Sequence[Path], radiation: Radiation, q: np.ndarray) -> lis
                 energy_kev=radiation.energy_kev,
                 q_unit=radiation.q_unit,
             )
-            patterns.append((pattern, regrid(pattern, q)))
+            patterns.append((pattern, regrid(pattern, q, window=window)))
         except FileError as error:
             problems.append(str(error))
     if problems:
@@ -169,38 +171,36 @@ def _write_csv(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _print_table(console: Console, answers: Sequence[Answer]) -> None:
-    """The answers as a table, then every doubt and note in full."""
+    """The answers as a table; then for each file what was seen, and every doubt."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(caption="[..]: central 68 % interval; D_vol = D(1 + σ²)³; Q in Å⁻¹", caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left", caption_style="dim")
+    table.caption = Text("mean [central 68 % interval]; D_vol = D(1 + σ²)³; !: see the doubts below")
     table.add_column("file", overflow="fold")
-    for heading in ("D (nm)", "D_vol (nm)", "σ (%)", "Q window", "points", "counts", "doubts"):
-        table.add_column(heading, justify="right")
+    for heading in ("D (nm)", "D_vol (nm)", "σ (%)"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for answer in answers:
-        on_grid = answer.on_grid
         table.add_row(
-            Text(Path(answer.pattern.source).name),
-            Text(_with_interval(answer.diameter_nm, 1, 2)),
-            Text(_with_interval(answer.diameter_volume_nm, 1, 2)),
-            Text(_with_interval(answer.sigma, 100, 1)),
-            f"{on_grid.window[0]:.2f}-{on_grid.window[1]:.2f}",
-            str(on_grid.n_points),
-            "?" if on_grid.counts is None else f"{on_grid.counts:.1e}",
-            str(len(answer.doubts) or "-"),
+            Text(Path(answer.pattern.source).name + " !" * bool(answer.doubts)),
+            Text(answer.diameter_nm.text(2)),
+            Text(answer.diameter_volume_nm.text(2)),
+            Text(answer.sigma.text(1, factor=100)),
         )
     console.print(table)
     for answer in answers:
-        remarks = [f"DOUBT: {one}" for one in answer.doubts]
-        remarks += [f"note: {one}" for one in (*answer.pattern.notes, *answer.on_grid.notes)]
-        if remarks:
-            console.print(Text("\n  ".join([Path(answer.pattern.source).name, *remarks])))
-
-
-def _with_interval(estimate: Estimate, factor: float, decimals: int) -> str:
-    """`5.03 [4.90, 5.17]`."""
-    mean, low, high = (f"{factor * x:.{decimals}f}" for x in (estimate.mean, estimate.lo68, estimate.hi68))
-    return f"{mean} [{low}, {high}]"
+        seen = answer.on_grid
+        counts = (
+            "noise unknown" if seen.counts is None else f"noise as of {seen.counts:.1e} counts per grid point"
+        )
+        console.print(Text(Path(answer.pattern.source).name, style="bold"))
+        window = f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
+        console.print(Text(f"  Q {window}, {seen.n_points} points, {counts}"))
+        for note in (*answer.pattern.notes, *seen.notes):
+            console.print(Text(f"  note: {note}"))
+        for doubt in answer.doubts:
+            console.print(Text(f"  DOUBT: {doubt}", style="yellow"))
 
 
 if __name__ == "__main__":
