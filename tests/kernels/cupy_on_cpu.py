@@ -156,6 +156,8 @@ def _cuda(gpus: int, opt_in_bytes: int, free_bytes_: int) -> ModuleType:
 
     runtime = _namespace(
         CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
         getDeviceCount=lambda: gpus,
         getDeviceProperties=lambda index: {"name": b"CPU as GPU"},
     )
