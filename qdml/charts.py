@@ -1,0 +1,191 @@
+"""Figures of training and evaluation: each function draws one PNG.
+
+Colours: a sequential map (cividis) for fractions, black for measured or drawn curves, and two hues (blue, orange)
+that stay apart for colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_activation_maps", "draw_cells", "draw_confusion", "draw_learning_curve", "draw_reliability"]
+
+_BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8a8a"
+_STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Figure without pyplot: no global state, no display.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Loss and validation accuracy over the steps.
+
+    Args:
+        lines: of metrics.jsonl.
+        path: of the PNG.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(7.0, 2.8)
+        loss, right = figure.subplots(1, 2)
+        step = [line["step"] for line in lines]
+        marker = "o" if len(step) < 40 else ""
+        for name, label, colour in (("train_loss", "training", _GREY), ("validation_loss", "validation", _BLUE)):
+            loss.plot(step, [line[name] for line in lines], color=colour, marker=marker, ms=3, lw=1.2, label=label)
+        loss.set(xlabel="step", ylabel="loss (nats)")
+        loss.set_ylim(bottom=0)
+        loss.legend()
+        for name, label, colour in (("diameter", "size", _BLUE), ("sigma", "dispersion", _ORANGE)):
+            values = [100 * line[f"validation_{name}_accuracy"] for line in lines]
+            right.plot(step, values, color=colour, marker=marker, ms=3, lw=1.2, label=label)
+        right.set(xlabel="step", ylabel="validation patterns in the right class (%)", ylim=(0, 101))
+        right.legend()
+        for axes in (loss, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        _save(figure, path)
+
+
+def draw_confusion(
+    matrices: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[str]], path: Path
+) -> None:
+    """Confusion matrices side by side, rows normalised.
+
+    Args:
+        matrices: title -> (K, K) counts, row = true class.
+        labels: title -> K names.
+        path: of the PNG.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(4.2 * len(matrices), 3.7)
+        for axes, (title, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True):
+            share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+            image = axes.imshow(share, vmin=0, vmax=1, cmap="cividis")
+            names, every = list(labels[title]), max(1, len(matrix) // 9)
+            ticks = np.arange(0, len(names), every)
+            axes.set_xticks(ticks, [names[i] for i in ticks])
+            axes.set_yticks(ticks, [names[i] for i in ticks])
+            axes.set(xlabel="answer", ylabel="truth", title=title)
+            for i, j in zip(*np.nonzero(share >= 0.01), strict=True):
+                if len(matrix) <= 8 or i == j:
+                    colour = "black" if share[i, j] > 0.6 else "white"
+                    size = 7 if len(matrix) <= 8 else 4.5
+                    axes.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=size)
+            figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+        _save(figure, path)
+
+
+def draw_cells(
+    cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path
+) -> None:
+    """Accuracy of every noise cell, one panel per quantity.
+
+    Args:
+        cells: names.
+        curves: panel title -> name of a classifier -> accuracy of each cell.
+        path: of the PNG.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(7.5, max(2.0, 0.9 + 0.17 * len(cells)))
+        panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+        for axes, (title, lines) in zip(panels, curves.items(), strict=True):
+            row = np.arange(len(cells))
+            for (name, values), colour, marker in zip(lines.items(), (_BLUE, _ORANGE), ("o", "|"), strict=False):
+                axes.plot(100 * np.array(values), row, ls="", marker=marker, color=colour, ms=5, label=name)
+            axes.set_title(title)
+            axes.set_xlabel("right class (%)")
+            axes.grid(axis="y", lw=0.3, color="#dddddd")
+            axes.set_axisbelow(True)
+            lowest = min(min(values) for values in lines.values())
+            axes.set_xlim(max(0.0, 100 * lowest - 3), 101)
+        panels[0].set_yticks(np.arange(len(cells)), cells)
+        panels[0].set_ylim(len(cells) - 0.5, -0.5)
+        if len(next(iter(curves.values()))) > 1:
+            panels[0].legend(loc="lower left")
+        _save(figure, path)
+
+
+def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], path: Path) -> None:
+    """How often the chosen class is right, against the probability it was given.
+
+    Args:
+        bins: name -> (patterns, mean confidence, accuracy) of each bin.
+        path: of the PNG.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(3.4, 3.2)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=_GREY, lw=0.8, ls="--")
+        for (name, values), colour in zip(bins.items(), (_BLUE, _ORANGE), strict=False):
+            n, confidence, right = np.array(values, dtype=float).T
+            axes.plot(confidence, right, color=colour, lw=1, label=name)
+            # The area of a point is its share of the patterns.
+            axes.scatter(confidence, right, s=4 + 120 * n / n.sum(), color=colour, alpha=0.8, lw=0)
+        axes.set(xlabel="probability of the chosen class", ylabel="it is right", xlim=(0, 1.02), ylim=(0, 1.05))
+        axes.legend(loc="upper left")
+        _save(figure, path)
+
+
+def draw_activation_maps(
+    q: np.ndarray, patterns: np.ndarray, maps: np.ndarray, titles: Sequence[str], path: Path
+) -> None:
+    """Patterns coloured by how much each Q speaks for the answer.
+
+    Args:
+        q: (Q,) [Å⁻¹].
+        patterns: (n, Q) as the network sees them.
+        maps: (n, Q) activation for the chosen class.
+        titles: of each pattern.
+        path: of the PNG.
+    """
+    import matplotlib as mpl
+    from matplotlib.collections import LineCollection
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(7.0, 1.5 * len(patterns) + 0.4)
+        panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, y, activation, title in zip(panels, patterns, maps, titles, strict=True):
+            bound = float(np.abs(activation).max()) or 1.0
+            points = np.stack([q, y], axis=1)
+            segments = np.stack([points[:-1], points[1:]], axis=1)
+            line = LineCollection(list(segments), array=activation[:-1], cmap="coolwarm", lw=0.9)
+            line.set_clim(-bound, bound)
+            axes.add_collection(line)
+            margin = 0.05 * float(np.ptp(y))
+            axes.set(xlim=(q[0], q[-1]), ylim=(y.min() - margin, y.max() + margin), ylabel="input")
+            axes.set_title(title, loc="left")
+            figure.colorbar(line, ax=axes, label="for (+), against (-)", pad=0.01)
+        panels[-1].set_xlabel("Q (Å⁻¹)")
+        _save(figure, path)

@@ -1,0 +1,231 @@
+"""Shards of a store -> batches, the same for any number of processes.
+
+The shards are dealt to a fixed number of *lanes* (shard i to lane i mod lanes), the lanes to processes (lane l to rank
+l mod world). A process reads the shards of its lanes once, into memory. Every global batch takes batch/lanes rows from
+each lane, in an order that the lane's own permutations give; so which process serves a lane changes nothing.
+
+Splits are by base pattern: a permutation of the sample indices, seeded, before anything is augmented.
+
+Symbols: B row of a batch, Q point of the grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from hpc.store import Store
+    from qdml.config import ClassConfig, DataConfig
+
+__all__ = [
+    "Lane",
+    "Rows",
+    "check_classes",
+    "fingerprint",
+    "lane_generator",
+    "nearest_class",
+    "read_lanes",
+    "read_rows",
+    "split_samples",
+]
+
+# Roles of random streams: numbers that keep them apart (see `lane_generator`).
+_PERMUTATION, _SPLIT = 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Some clean patterns and what they are of."""
+
+    intensity: torch.Tensor
+    """(B, Q) float32 [electron units per atom]."""
+    diameter: torch.Tensor
+    """(B,) float64 [nm]."""
+    sigma: torch.Tensor
+    """(B,) float64, relative."""
+
+    def __len__(self) -> int:
+        return len(self.diameter)
+
+    def take(self, index: torch.Tensor | slice) -> Rows:
+        """Some of the rows."""
+        return Rows(intensity=self.intensity[index], diameter=self.diameter[index], sigma=self.sigma[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One stream of batches: the patterns of its shards, on the device."""
+
+    number: int
+    train: Rows
+    validation: Rows
+    seed: int
+
+    def batch(self, step: int, size: int) -> Rows:
+        """The lane's rows of one step: its epochs one after the other, each in an order of its own.
+
+        The order depends on the step alone, so a resumed run needs no state.
+        """
+        n = len(self.train)
+        position = np.arange(step * size, (step + 1) * size)
+        order = np.empty(size, dtype=np.int64)
+        for epoch in range(position[0] // n, position[-1] // n + 1):
+            rng = np.random.default_rng((self.seed, _PERMUTATION, self.number, epoch))
+            here = position // n == epoch
+            order[here] = rng.permutation(n)[position[here] % n]
+        return self.train.take(torch.from_numpy(order).to(self.train.intensity.device))
+
+    def validation_batches(self, size: int) -> Iterator[Rows]:
+        """The validation rows in order, at most `size` at a time."""
+        for start in range(0, len(self.validation), size):
+            yield self.validation.take(slice(start, start + size))
+
+
+def lane_generator(device: torch.device, *key: int) -> torch.Generator:
+    """A generator whose stream depends on the key (seed, role, step, lane, ...) alone."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def split_samples(n: int, train: float, validation: float, seed: int) -> dict[str, np.ndarray]:
+    """Sample indices of each split.
+
+    Args:
+        n: number of base patterns.
+        train: fraction to learn from.
+        validation: fraction to choose weights with.
+        seed: of the permutation.
+
+    Returns:
+        `train`, `validation`, `test` -> sorted int64 indices; together every sample once.
+
+    Raises:
+        ValueError: a split would be empty.
+    """
+    order = np.random.default_rng((seed, _SPLIT)).permutation(n)
+    ends = round(train * n), round((train + validation) * n)
+    parts = {"train": order[: ends[0]], "validation": order[ends[0] : ends[1]], "test": order[ends[1] :]}
+    for name, part in parts.items():
+        if part.size == 0:
+            raise ValueError(f"the {name} split of {n} patterns would be empty; simulate more or change data.train/validation")
+    return {name: np.sort(part) for name, part in parts.items()}
+
+
+def nearest_class(values: torch.Tensor, centres: Sequence[float]) -> torch.Tensor:
+    """(B,) int64 index of the nearest centre."""
+    centre = torch.as_tensor(centres, dtype=torch.float64, device=values.device)
+    return (values.double()[:, None] - centre).abs().argmin(dim=1)
+
+
+def check_classes(store: Store, classes: ClassConfig) -> None:
+    """Make sure that every class has patterns to learn from.
+
+    Raises:
+        ValueError: a class has no pattern in the store.
+    """
+    from hpc.schema import DIAMETER, SIGMA
+
+    for name, key in (("diameter_nm", DIAMETER), ("sigma", SIGMA)):
+        values, centres = store.parameters[key], getattr(classes, name)
+        used = set(nearest_class(torch.from_numpy(values), centres).tolist())
+        empty = [centres[i] for i in range(len(centres)) if i not in used]
+        if empty:
+            raise ValueError(
+                f"classes.{name} has centres without any pattern in {store.path}: {empty}; the store spans "
+                f"{values.min():g} to {values.max():g} with {len(np.unique(values))} values. "
+                f"Choose classes.{name} inside it, or simulate those patterns"
+            )
+
+
+def read_lanes(
+    store: Store, config: DataConfig, *, seed: int, rank: int, world: int, device: torch.device
+) -> list[Lane]:
+    """Read the lanes of one process.
+
+    Args:
+        store: a finished store.
+        config: lanes and split fractions.
+        seed: of splits and orders.
+        rank: number of this process.
+        world: number of processes.
+        device: where the rows are kept.
+
+    Raises:
+        ValueError: the lanes cannot be dealt to the processes or the shards to the lanes, a lane has no rows of a
+            split, or the store holds values that are not finite.
+    """
+    if config.lanes % world:
+        raise ValueError(
+            f"data.lanes must be a multiple of the number of processes, so that each serves as many: got "
+            f"{config.lanes} lanes for {world} processes. Set data.lanes={world} (another number of lanes is another "
+            "order of batches), or start another number of processes"
+        )
+    if config.lanes > len(store.shards):
+        raise ValueError(
+            f"data.lanes must be at most the number of shards: got {config.lanes} lanes, {store.path} has "
+            f"{len(store.shards)} shards; lower data.lanes or simulate with a smaller store.rows_per_shard"
+        )
+    splits = split_samples(store.n_samples, config.train, config.validation, seed)
+    lanes = []
+    for number in range(rank, config.lanes, world):
+        shards = store.shards[number :: config.lanes]
+        index = np.concatenate([np.arange(start, stop) for start, stop in shards])
+        values = np.concatenate([store.read(start, stop) for start, stop in shards])
+        parts = {}
+        for name in ("train", "validation"):
+            chosen = np.isin(index, splits[name])
+            if not chosen.any():
+                raise ValueError(
+                    f"lane {number} of {config.lanes} holds no pattern of the {name} split; lower data.lanes, or "
+                    "simulate more patterns"
+                )
+            parts[name] = _make_rows(store, index[chosen], values[chosen], device)
+        lanes.append(Lane(number=number, train=parts["train"], validation=parts["validation"], seed=seed))
+    return lanes
+
+
+def read_rows(store: Store, index: np.ndarray, device: torch.device) -> Rows:
+    """Read the samples `index` (sorted), shard by shard."""
+    pieces = []
+    for start, stop in store.shards:
+        chosen = index[(index >= start) & (index < stop)]
+        if chosen.size:
+            pieces.append(store.read(start, stop)[chosen - start])
+    return _make_rows(store, index, np.concatenate(pieces), device)
+
+
+def _make_rows(store: Store, index: np.ndarray, intensity: np.ndarray, device: torch.device) -> Rows:
+    """Patterns with their parameters, as tensors.
+
+    Raises:
+        ValueError: an intensity is not finite or not positive.
+    """
+    from hpc.schema import DIAMETER, SIGMA
+
+    bad = np.flatnonzero(~(np.isfinite(intensity).all(axis=1) & (intensity > 0).all(axis=1)))
+    if bad.size:
+        raise ValueError(
+            f"{store.path} holds {bad.size} patterns with intensities that are not finite and positive, the first is "
+            f"sample {index[bad[0]]}; check it with `qd-store verify {store.path}` and simulate it again"
+        )
+    return Rows(
+        intensity=torch.from_numpy(np.ascontiguousarray(intensity)).to(device),
+        diameter=torch.from_numpy(store.parameters[DIAMETER][index]).to(device),
+        sigma=torch.from_numpy(store.parameters[SIGMA][index]).to(device),
+    )
+
+
+def fingerprint(store: Store) -> str:
+    """Which patterns a store holds, whatever its path and shards: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(store.parameters):
+        digest.update(name.encode() + np.ascontiguousarray(store.parameters[name]).tobytes())
+    digest.update(np.ascontiguousarray(store.q).tobytes())
+    digest.update(f"{store.attrs['material']} {store.attrs['energy_kev']}".encode())
+    return digest.hexdigest()[:16]
