@@ -272,14 +272,14 @@ class StoreWriter:
         chunk_bytes = layout.rows_per_chunk * row_bytes
         n_chunks = layout.rows_per_shard // layout.rows_per_chunk
         n_used = -(-len(values) // layout.rows_per_chunk)
-        body = np.ascontiguousarray(values, dtype="<f4").tobytes()
-        body += bytes(n_used * chunk_bytes - len(body))
         # A chunk that is not there has offset and length 2⁶⁴-1.
         index = np.full((n_chunks, 2), np.iinfo(np.uint64).max, dtype="<u8")
         index[:n_used, 0] = np.arange(n_used) * chunk_bytes
         index[:n_used, 1] = chunk_bytes
         table = index.tobytes()
-        return body + table + google_crc32c.value(table).to_bytes(4, "little")
+        rows = memoryview(np.ascontiguousarray(values, dtype="<f4")).cast("B")
+        padding = bytes(n_used * chunk_bytes - len(rows))
+        return b"".join((rows, padding, table, google_crc32c.value(table).to_bytes(4, "little")))
 
     def _check_disk(self) -> None:
         folder = self._path.absolute().parent
