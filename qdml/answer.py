@@ -33,10 +33,12 @@ MIN_EXPLAINED = 0.93
 # Perfect spheres and a smooth background leave 2 to 5 % on synchrotron patterns, 14 % and more on textured
 # films.
 MAX_RWP = 0.10
-# Above this probability of an outermost class its edge, not the pattern, fixes the answer.
-MAX_EDGE_PROBABILITY = 0.5
+# With more in an outermost class, the end of the classes and not the pattern fixes one end of the 68 % interval.
+MAX_EDGE_PROBABILITY = 0.25
 # A zero shift of 0.005 Å⁻¹ at Q = 5 Å⁻¹, where most of the structure lies, looks like this strain.
 _STRAIN_MARGIN = 1e-3
+# f' of lead changes by 0.25 electrons of 80 when 22 keV change by so much.
+_ENERGY_MARGIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class Answer:
     """(q,) float32: the same for the simulated pattern."""
     doubts: tuple[str, ...]
     """Reasons to doubt the answer; none means that no simple check failed."""
+    notes: tuple[str, ...]
+    """What was done to the pattern, and what differs from the training without much effect."""
 
     def as_record(self) -> dict[str, Any]:
         """The answer as JSON data: one entry of `results.json`."""
@@ -93,7 +97,7 @@ class Answer:
                 "energy_kev": comparison.energy_kev,
             },
             "warnings": list(self.doubts),
-            "notes": [*self.pattern.notes, *on_grid.notes],
+            "notes": list(self.notes),
         }
 
 
@@ -131,6 +135,7 @@ def answer_pattern(module: nn.Module, card: Mapping[str, Any], pattern: Pattern,
         seen=input_of(card, on_grid.intensity, on_grid.mask)[0, 0].numpy(),
         seen_comparison=input_of(card, np.nan_to_num(comparison.total), on_grid.mask)[0, 0].numpy(),
         doubts=(*pattern.warnings, *doubts(classes, on_grid, comparison, card)),
+        notes=(*pattern.notes, *on_grid.notes, *_energy_note(pattern, card)),
     )
 
 
@@ -176,3 +181,11 @@ def doubts(
             f"{100 * high:.2f} %; is the wavelength right?"
         )
     return found
+
+
+def _energy_note(pattern: Pattern, card: Mapping[str, Any]) -> list[str]:
+    """Says when f' and f'' of the training were those of another energy."""
+    trained = card["store"]["energy_kev"]
+    if pattern.energy_kev is None or abs(pattern.energy_kev / trained - 1) < _ENERGY_MARGIN:
+        return []
+    return [f"measured at {pattern.energy_kev:.4g} keV, the model was trained for {trained:.4g} keV"]

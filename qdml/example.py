@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"qdml.example: error: cannot make the folder {options.output}: {error.strerror}", file=sys.stderr)
+        print(
+            f"qdml.example: error: cannot make the folder {options.output}: {error.strerror}", file=sys.stderr
+        )
         return 2
     for path in write_samples(options.output):
         print(path)

@@ -58,11 +58,11 @@ def draw_answer(path: Path, answer: Answer) -> None:
         upper.set_xlabel("Mean diameter D (nm)")
         upper.set_title(
             f"D = {answer.diameter_nm.text(2)} nm\nD$_\\mathrm{{vol}}$ = {answer.diameter_volume_nm.text(2)} nm",
-            fontsize=8,
+            fontsize=7,
         )
         _draw_classes(lower, classes.sigma, classes.of_sigma, sigma, percent=True)
         lower.set_xlabel("Size dispersion σ (%)")
-        lower.set_title(f"σ = {sigma.text(1, factor=100)} %", fontsize=8)
+        lower.set_title(f"σ = {sigma.text(1, factor=100)} %", fontsize=7)
         name = Path(answer.pattern.source).name
         figure.suptitle(name, fontsize=9, x=0.01, ha="left", parse_math=False)
         figure.savefig(path, dpi=200)
@@ -73,8 +73,8 @@ def _draw_pattern(axes: Axes, answer: Answer) -> None:
     q, comparison = answer.q, answer.comparison
     seen = np.where(answer.on_grid.mask, answer.on_grid.intensity, np.nan)
     unit = np.nanmax(seen)
-    axes.plot(q, seen / unit, color=_MEASURED, lw=0.9, label="measured")
-    axes.plot(q, comparison.total / unit, color=_ANSWER, lw=0.8, label="simulated answer")
+    axes.plot(q, seen / unit, color=_MEASURED, lw=1.5, label="measured")
+    axes.plot(q, comparison.total / unit, color=_ANSWER, lw=0.7, label="simulated answer")
     axes.plot(
         q, comparison.background / unit, color=_BACKGROUND, lw=0.8, ls="--", label="background, solvent"
     )
@@ -83,7 +83,9 @@ def _draw_pattern(axes: Axes, answer: Answer) -> None:
     axes.legend(
         loc="upper right",
         title=f"scale, background and strain ({100 * comparison.strain:+.2f} %)\nfitted for display: "
-        f"R$_\\mathrm{{wp}}$ {100 * comparison.rwp:.1f} %, explains {100 * max(comparison.explained, 0):.0f} %",
+        f"R$_\\mathrm{{wp}}$ {100 * comparison.rwp:.1f} %, explains {100 * max(comparison.explained, 0):.0f} %"
+        + "\ngrey: not measured"
+        * bool(not answer.on_grid.mask.all()),
         title_fontsize=6.5,
         alignment="left",
     )
@@ -101,8 +103,8 @@ def _draw_residual(axes: Axes, answer: Answer) -> None:
 
 def _draw_input(axes: Axes, answer: Answer) -> None:
     """What enters the network, for the measured pattern and for the simulated answer."""
-    for values, color in ((answer.seen, _MEASURED), (answer.seen_comparison, _ANSWER)):
-        axes.plot(answer.q, np.where(answer.on_grid.mask, values, np.nan), color=color, lw=0.7)
+    for values, color, width in ((answer.seen, _MEASURED, 1.3), (answer.seen_comparison, _ANSWER, 0.6)):
+        axes.plot(answer.q, np.where(answer.on_grid.mask, values, np.nan), color=color, lw=width)
     axes.set_xlim(answer.q[0], answer.q[-1])
     axes.set_xlabel("Q (Å$^{-1}$)")
     axes.set_ylabel("Network input")
@@ -113,9 +115,8 @@ def _shade_unseen(axes: Axes, answer: Answer) -> None:
     q = answer.q
     edges = np.append(q, 2 * q[-1] - q[-2]) - (q[1] - q[0]) / 2
     change = np.flatnonzero(np.diff(np.concatenate([[1], answer.on_grid.mask, [1]])))
-    for number, (start, stop) in enumerate(change.reshape(-1, 2)):
-        label = None if number else "not measured"
-        axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0, label=label)
+    for start, stop in change.reshape(-1, 2):
+        axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0)
 
 
 def _draw_classes(

@@ -197,7 +197,7 @@ def _print_table(console: Console, answers: Sequence[Answer]) -> None:
         console.print(Text(Path(answer.pattern.source).name, style="bold"))
         window = f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
         console.print(Text(f"  Q {window}, {seen.n_points} points, {counts}"))
-        for note in (*answer.pattern.notes, *seen.notes):
+        for note in answer.notes:
             console.print(Text(f"  note: {note}"))
         for doubt in answer.doubts:
             console.print(Text(f"  DOUBT: {doubt}", style="yellow"))

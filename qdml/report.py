@@ -25,7 +25,7 @@ __all__ = ["main", "write_report"]
 
 _STYLE = """
 :root { color-scheme: light }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: 0 }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid #ddd }
 h3 { font-size: 1rem; margin: 1.5rem 0 .3rem } p { max-width: 46rem } .quiet { color: #66707c }
@@ -33,7 +33,7 @@ table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabula
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #e6e8eb; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left; padding-left: 0 } th { font-weight: 600; border-color: #9aa3ad }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0 } ul { margin: .3rem 0; padding-left: 1.2rem }
-.doubt { color: #9a3412 }
+.doubt { color: #9a3412 } summary { color: #66707c; cursor: pointer } pre { font-size: .75rem; overflow-x: auto }
 """
 
 _EXPLANATION = (
@@ -87,19 +87,14 @@ def write_report(run: Path, output: Path) -> None:
             + ", ".join(str(file.relative_to(run)) for file, _ in makers.values())
             + "; give the folder that the commands wrote into"
         )
-    body = [
-        f"<h1>{escape(run.resolve().name)}</h1>",
-        '<p class="quiet">Sizes of quantum dots from total scattering</p>',
-    ]
-    for title, (file, make) in makers.items():
-        body.append(f"<h2>{title}</h2>")
-        body += (
-            make(file)
-            if file.is_file()
-            else [f'<p class="quiet">Not in this run: there is no {escape(str(file))}.</p>']
-        )
+    title = escape(f"Sizes of quantum dots: run {run.resolve().name}")
+    body = [f"<h1>{title}</h1>"]
+    for heading, (file, make) in makers.items():
+        body.append(f"<h2>{heading}</h2>")
+        missing = [f'<p class="quiet">Not in this run: there is no {escape(str(file))}.</p>']
+        body += make(file) if file.is_file() else missing
     page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(run.resolve().name)}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
     try:
@@ -109,9 +104,11 @@ def write_report(run: Path, output: Path) -> None:
 
 
 def _sizes(file: Path) -> list[str]:
-    """Table and figures of `qd-predict`; beside the truth where a `truth.json` lies with the patterns."""
+    """Table and figures of `qd-predict`; beside the truth of patterns that `qdml.example` wrote into the run."""
     records = _read(file)["results"]
-    truth = {name: entry for record in records for name, entry in _truth(Path(record["file"]).parent).items()}
+    truth = {
+        one["file"]: one for known in sorted(file.parent.parent.glob("*/truth.json")) for one in _read(known)
+    }
     known = any(Path(record["file"]).name in truth for record in records)
     head = [
         "file",
@@ -143,26 +140,48 @@ def _sizes(file: Path) -> list[str]:
         f'<p class="quiet">{_EXPLANATION}</p>',
     ]
     for record in records:
-        parts.append(f"<h3>{escape(Path(record['file']).name)}</h3>")
-        parts += _bullets(record["warnings"], "doubt") + _bullets(record["notes"], "quiet")
         parts.append(_image(file.parent / record["figure"]))
+        parts += _bullets(record["warnings"], "doubt") + _bullets(record["notes"], "quiet")
     return parts
-
-
-def _truth(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What is known about the files of a folder, by file name (see `qdml.example`)."""
-    file = folder / "truth.json"
-    return {entry["file"]: entry for entry in _read(file)} if file.is_file() else {}
 
 
 def _evaluation(file: Path) -> list[str]:
     """Numbers and figures of `qd-evaluate`."""
-    return [_facts(_flat(_read(file))), *map(_image, sorted(file.parent.glob("*.png")))]
+    metrics = _read(file)
+    rows = []
+    for who, name in (("network", "network"), ("exact classifier", "exact_classifier")):
+        for quantity, title in (("diameter_nm", "size"), ("sigma", "dispersion")):
+            if metrics[name]:
+                score = metrics[name][quantity]
+                rows.append(
+                    [
+                        f"{who}, {title}",
+                        f"{100 * score['accuracy']:.1f} %",
+                        f"{100 * score['worst_cell_accuracy']:.1f} %",
+                        f"{score['mean_absolute_error']['mean']:.3g}" + " nm" * (quantity == "diameter_nm"),
+                        f"{100 * score['expected_calibration_error']:.1f} %",
+                    ]
+                )
+    split = "all patterns" if metrics["split"] == "all" else f"the {metrics['split']} split"
+    what = f"{metrics['samples']} patterns ({split}), {metrics['draws']} times in each of {len(metrics['cells'])} cells"
+    return [
+        f"<p>{escape(what)}</p>",
+        _table(["", "right class", "in the worst cell", "mean error", "calibration error"], rows),
+        *map(_image, sorted(file.parent.glob("*.png"))),
+        _details(file.name, metrics),
+    ]
 
 
 def _training(file: Path) -> list[str]:
-    """The card and the learning curve of `qd-train`."""
-    return [*map(_image, sorted(file.parent.glob("*.png"))), _facts(_flat(_read(file)))]
+    """The learning curve and the card of `qd-train`."""
+    card = _read(file)
+    facts = {
+        "network": card["architecture"]["name"],
+        "size classes": len(card["classes"]["diameter_nm"]),
+        "dispersion classes": len(card["classes"]["sigma"]),
+        **(card["metrics"] or {}),
+    }
+    return [*map(_image, sorted(file.parent.glob("*.png"))), _facts(facts), _details(file.name, card)]
 
 
 def _simulation(file: Path) -> list[str]:
@@ -171,7 +190,7 @@ def _simulation(file: Path) -> list[str]:
 
     store = open_store(file.parent)
     parameters = {
-        name: f"{values.min():g} to {values.max():g} ({len(set(values))} values)"
+        name: f"{values.min():.4g} to {values.max():.4g}, {len(set(values))} value{'s' * (len(set(values)) > 1)}"
         for name, values in store.parameters.items()
     }
     return [
@@ -195,15 +214,10 @@ def _read(file: Path) -> Any:
         raise ValueError(f"{file} cannot be read ({error}); run the command that writes it again") from None
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key; long lists are left to the file itself."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif not isinstance(value, list) or len(str(value)) < 100:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _details(name: str, content: Any) -> str:
+    """All of a JSON file, folded away."""
+    text = escape(json.dumps(content, indent=1, ensure_ascii=False))
+    return f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

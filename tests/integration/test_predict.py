@@ -26,7 +26,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     simulate = "hpc.simulate experiment=smoke store.path=store.zarr device=cpu"
     train = (
-        "qdml.train data.store=store.zarr output=model classes=smoke model=residual_mlp device=cpu "
+        "qdml.train data.store=store.zarr output=model classes=smoke network=residual_mlp device=cpu "
         "trainer.batch=32 trainer.steps=120 trainer.evaluate_every=60 trainer.checkpoint_every=60 trainer.threads=1"
     )
     for command in (simulate, train):

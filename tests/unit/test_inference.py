@@ -7,8 +7,16 @@ import pytest
 
 from hpc.crystal import load_material
 from hpc.dots import dot_pattern
+from qdml.answer import doubts
 from qdml.comparison import compare
-from qdml.inference import ClassProbabilities, class_edges, estimate_of_classes, volume_diameter
+from qdml.inference import (
+    ClassProbabilities,
+    class_edges,
+    estimate_of_classes,
+    model_grid,
+    trained_windows,
+    volume_diameter,
+)
 from qdml.measured import OnGrid
 
 SIZES = np.arange(2.0, 10.1, 0.5)
@@ -120,3 +128,42 @@ def test_a_featureless_pattern_is_seen(measured: OnGrid) -> None:
     comparison = compare(bare, Q, material=PBS, diameter_nm=3.3, sigma=0.1, energy_kev=22.0)
     assert comparison.rwp < 0.01
     assert comparison.explained < 0.5
+
+
+def card_of(*instruments: dict) -> dict:
+    """What the checks below read of a card; without instruments the whole grid was trained on."""
+    augment = {"instruments": list(instruments)} if instruments else {}
+    grid = {"min": 1.0, "max": 12.99, "step": 0.01, "size": 1200}
+    return {"q": grid, "training": {"augment": augment}, "store": {"ranges": {"strain": [0.0, 0.005]}}}
+
+
+def test_windows_of_the_training() -> None:
+    np.testing.assert_allclose(model_grid(card_of()), Q)
+    assert trained_windows(card_of()) == ((1.0, 12.99), pytest.approx(11.99))
+    far = {"q_first": [0.5, 1.5], "q_last": [10.0, 19.0]}
+    near = {"q_first": [1.2, 1.6], "q_last": [5.0, 7.5]}
+    assert trained_windows(card_of(near)) == ((1.2, 7.5), pytest.approx(3.4))
+    assert trained_windows(card_of(near, far)) == ((1.0, 12.99), pytest.approx(3.4))
+
+
+def answer_of(measured: OnGrid, *, strain: float = 0.003, edge: bool = False) -> tuple:
+    p = one_hot(17, 16 if edge else 3)
+    classes = ClassProbabilities(diameter_nm=SIZES, sigma=SIGMAS, joint=np.outer(p, one_hot(4, 1)))
+    comparison = SimpleNamespace(rwp=0.02, explained=0.99, strain=strain)
+    return classes, measured, comparison
+
+
+def test_a_good_answer_is_not_doubted(measured: OnGrid) -> None:
+    card = card_of({"q_first": [1.0, 1.5], "q_last": [9.0, 12.0]})
+    assert doubts(*answer_of(measured), card) == []
+
+
+def test_doubts(measured: OnGrid) -> None:
+    card = card_of({"q_first": [1.0, 1.5], "q_last": [9.0, 12.0]})
+    (edge,) = doubts(*answer_of(measured, edge=True), card)
+    assert edge.startswith("D is at the edge of what the model knows: 10 nm")
+    assert edge.endswith("larger")
+    (strained,) = doubts(*answer_of(measured, strain=0.011), card)
+    assert "strained by 1.10 %, training went from 0.00 to 0.50 %" in strained
+    (window,) = doubts(*answer_of(measured), card_of())
+    assert "covers 10.59 Å⁻¹ of Q, the smallest window in training was 11.99" in window
