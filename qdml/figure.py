@@ -84,7 +84,7 @@ def _draw_pattern(axes: Axes, answer: Answer) -> None:
         loc="upper right",
         title=f"scale, background and strain ({100 * comparison.strain:+.2f} %)\nfitted for display: "
         f"R$_\\mathrm{{wp}}$ {100 * comparison.rwp:.1f} %, explains {100 * max(comparison.explained, 0):.0f} %"
-        + "\ngrey: not measured"
+        + "\ngrey: not seen by the network"
         * bool(not answer.on_grid.mask.all()),
         title_fontsize=6.5,
         alignment="left",
@@ -111,7 +111,7 @@ def _draw_input(axes: Axes, answer: Answer) -> None:
 
 
 def _shade_unseen(axes: Axes, answer: Answer) -> None:
-    """Grey where nothing was measured."""
+    """Grey where the network saw nothing."""
     q = answer.q
     edges = np.append(q, 2 * q[-1] - q[-2]) - (q[1] - q[0]) / 2
     change = np.flatnonzero(np.diff(np.concatenate([[1], answer.on_grid.mask, [1]])))
