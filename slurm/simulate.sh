@@ -52,7 +52,7 @@ source slurm/job.sh
 
 # --mpi            the wire-up protocol of the MPI library; with a wrong one every rank would be alone (qd-simulate refuses)
 # -K1              one dead rank ends the step; the others would wait for it until the time limit
-# --cpus-per-task  srun takes it from the job only before SLURM 22.05
+# --cpus-per-task  since SLURM 22.05 srun does not take it over from the job
 # -m mpi4py        an exception on one rank aborts all of them
 run_step TERM srun --mpi="${QD_SRUN_MPI:-pmi2}" -K1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
   python -u -m mpi4py -m hpc.simulate "$@"

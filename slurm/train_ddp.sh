@@ -56,11 +56,9 @@ MASTER_ADDR=$(scontrol show node "$SLURMD_NODENAME" | sed -n 's/.*NodeAddr=\([^ 
 MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
 
-# Processes share a node; PyTorch would start a thread per core of it in each of them.
-export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
-
 # -K1              one dead process ends the step; the others would wait for it until the time limit
-# --cpus-per-task  srun takes it from the job only before SLURM 22.05
-# hydra.run.dir    from the job id: one folder for all processes and all restarts, so that a restart finds its checkpoint
+# --cpus-per-task  since SLURM 22.05 srun does not take it over from the job
+# output           from the job id: one folder for all processes and all restarts, so that a restart finds its state
+# trainer.threads  what the job has been given; the cores that a process sees may belong to others too
 run_step USR1 srun -K1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-  python -u -m qdml.train hydra.run.dir="runs/$SLURM_JOB_ID" "$@"
+  python -u -m qdml.train output="runs/$SLURM_JOB_ID" trainer.threads="${SLURM_CPUS_PER_TASK:-1}" "$@"

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged")
+# A job in one of these states stays in it.
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL"}
 
 
@@ -26,7 +27,7 @@ class Cluster:
         """Where jobs are submitted: a stand-in for the repository, with its templates."""
         self._environment = environment
 
-    def run(self, *command: str | Path, env: dict[str, str] | None = None, timeout: float = 60) -> str:
+    def run(self, *command: str | Path, env: dict[str, str] | None = None, timeout: float = 180) -> str:
         """Run a command in `folder`; returns its output."""
         done = subprocess.run(
             [str(word) for word in command],
@@ -55,35 +56,33 @@ class Cluster:
         """What the job has printed."""
         return "".join(path.read_text() for path in self.folder.glob(f"*-{job}.log"))
 
-    def wait(self, job: int, timeout: float = 90) -> dict[str, str]:
-        """Wait for the end of a job; returns what `scontrol show job` then says."""
-        # `sbatch --wait` polls ever more slowly.
-        self._poll(job, lambda: self.job(job)["JobState"] in ENDED, "end", timeout)
+    def wait(self, job: int, state: str, timeout: float = 120) -> dict[str, str]:
+        """Wait until a job is in a state, such as PENDING or FAILED; returns what `scontrol show job` then says."""
+        # Not `sbatch --wait`, which polls ever more slowly.
+        self._poll(job, lambda shown: shown["JobState"] == state, state, timeout)
         return self.job(job)
 
-    def completed(self, job: int, timeout: float = 90) -> dict[str, str]:
-        """Wait for a job that must succeed."""
-        shown = self.wait(job, timeout)
-        assert (shown["JobState"], shown["ExitCode"]) == ("COMPLETED", "0:0"), f"{shown}\n{self.log(job)}"
+    def completed(self, job: int) -> dict[str, str]:
+        """Wait for a job that must succeed; the same."""
+        shown = self.wait(job, "COMPLETED")
+        assert shown["ExitCode"] == "0:0", f"{shown}\n{self.log(job)}"
         return shown
 
-    def wait_for_state(self, job: int, state: str, timeout: float = 30) -> None:
-        """Wait until a job is in a state, such as PENDING."""
-        self._poll(job, lambda: self.job(job)["JobState"] == state, f"become {state}", timeout)
-
-    def interrupt(self, job: int, begun: Callable[[], bool], timeout: float = 60) -> None:
+    def interrupt(self, job: int, begun: Callable[[], bool], timeout: float = 120) -> None:
         """Send the signal that announces the time limit, as soon as `begun` says that work has begun.
 
         SLURM itself looks at time limits only now and then, so a test cannot wait for it.
         """
-        self._poll(job, begun, "begin to work", timeout)
+        self._poll(job, lambda shown: begun(), "at work", timeout)
         self.run("scancel", "--signal=USR1", "--batch", str(job))
 
-    def _poll(self, job: int, condition: Callable[[], bool], event: str, timeout: float) -> None:
+    def _poll(self, job: int, expected: Callable[[dict[str, str]], bool], name: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"job {job} did not {event} in {timeout:.0f} s\n{self.job(job)}\n{self.log(job)}")
+        while not expected(shown := self.job(job)):
+            if shown["JobState"] in ENDED or time.monotonic() > deadline:
+                pytest.fail(
+                    f"expected job {job} to be {name} within {timeout:.0f} s\n{shown}\n{self.log(job)}"
+                )
             time.sleep(0.1)
 
 

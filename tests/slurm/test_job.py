@@ -97,7 +97,8 @@ def test_train_meets_at_the_address_of_its_first_node(run_job) -> None:
     job = run_job("train_ddp.sh", "experiment=smoke", status=0)
     assert job.status == 0, job.stderr
     assert " ".join(job.step[:6]) == "-K1 --cpus-per-task=3 python -u -m qdml.train"
-    assert job.step[6:] == ["hydra.run.dir=runs/20042", "experiment=smoke", "MASTER=10.1.2.3:10042"]
+    assert job.step[6:8] == ["output=runs/20042", "trainer.threads=3"]
+    assert job.step[8:] == ["experiment=smoke", "MASTER=10.1.2.3:10042"]
 
 
 @pytest.mark.parametrize("status", [1, 75, 137])
