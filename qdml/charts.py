@@ -86,7 +86,8 @@ def draw_confusion(
 
     with mpl.rc_context(_STYLE):
         figure = _figure(4.2 * len(matrices), 3.7)
-        for axes, (title, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True):
+        panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+        for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
             share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
             image = axes.imshow(share, vmin=0, vmax=1, cmap="cividis")
             names, every = list(labels[title]), max(1, len(matrix) // 9)
@@ -149,7 +150,8 @@ def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], pat
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=_GREY, lw=0.8, ls="--")
         for (name, values), colour in zip(bins.items(), (_BLUE, _ORANGE), strict=False):
-            n, confidence, right = np.array(values, dtype=float).T
+            # A handful of patterns says nothing about a frequency.
+            n, confidence, right = np.array([entry for entry in values if entry[0] >= 10], dtype=float).T
             axes.plot(confidence, right, color=colour, lw=1, label=name)
             # The area of a point is its share of the patterns.
             axes.scatter(confidence, right, s=4 + 120 * n / n.sum(), color=colour, alpha=0.8, lw=0)
@@ -166,7 +168,7 @@ def draw_activation_maps(
     Args:
         q: (Q,) [Å⁻¹].
         patterns: (n, Q) as the network sees them.
-        maps: (n, Q) activation for the chosen class.
+        maps: (n, Q) activation for the chosen class, less the mean over all classes.
         titles: of each pattern.
         path: of the PNG.
     """

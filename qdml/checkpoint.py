@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from qdml.config import TrainConfig, as_mapping, read_config
+from qdml.config import TrainConfig, read_config
 
 __all__ = ["CARD_VERSION", "ModelFolder", "load_model", "read_card", "training_config"]
 
@@ -189,7 +189,9 @@ def _refuse_other(path: Path, existing: Mapping[str, Any], asked: Mapping[str, A
         key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key) and key not in _NOT_IDENTITY
     ]
     if differing:
-        lines = "\n".join(f"  {key}: the model has {old.get(key)}, this run asks for {new.get(key)}" for key in differing)
+        lines = "\n".join(
+            f"  {key}: the model has {old.get(key)}, this run asks for {new.get(key)}" for key in differing
+        )
         raise ValueError(
             f"{path} holds a model of another configuration:\n{lines}\n"
             "choose another output, delete the folder, or ask for what it was started with"

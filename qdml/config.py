@@ -7,6 +7,7 @@ Nothing here imports torch: `--help` and the checks of a wrong command line take
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import types
@@ -89,7 +90,7 @@ class ClassConfig:
 
     def __post_init__(self) -> None:
         for name, centres in (("diameter_nm", self.diameter_nm), ("sigma", self.sigma)):
-            increasing = all(a < b for a, b in zip(centres, centres[1:], strict=False))
+            increasing = all(a < b for a, b in itertools.pairwise(centres))
             _require(
                 len(centres) >= 2 and increasing and min(centres) >= 0,
                 f"classes.{name} must be at least two increasing numbers >= 0, got {list(centres)}",

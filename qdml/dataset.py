@@ -113,7 +113,10 @@ def split_samples(n: int, train: float, validation: float, seed: int) -> dict[st
     parts = {"train": order[: ends[0]], "validation": order[ends[0] : ends[1]], "test": order[ends[1] :]}
     for name, part in parts.items():
         if part.size == 0:
-            raise ValueError(f"the {name} split of {n} patterns would be empty; simulate more or change data.train/validation")
+            raise ValueError(
+                f"the {name} split of {n} patterns would be empty; simulate more, or change data.train and "
+                "data.validation"
+            )
     return {name: np.sort(part) for name, part in parts.items()}
 
 

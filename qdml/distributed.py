@@ -49,8 +49,8 @@ def read_launch(environment: Mapping[str, str]) -> Launch:
     missing = [name for name in (*names, "MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if missing:
         raise ValueError(
-            f"started by {launcher}, but {', '.join(missing)} is not set; start with torchrun, or export MASTER_ADDR "
-            "(a name or address of the first node) and MASTER_PORT (a free port) before srun, as slurm/train_ddp.sh does"
+            f"started by {launcher}, but {', '.join(missing)} is not set; start with torchrun, or before srun export "
+            "MASTER_ADDR (name or address of the first node) and MASTER_PORT (a free port), as slurm/train_ddp.sh does"
         )
     rank, world, local_rank = (int(environment[name]) for name in names)
     if launcher == "torchrun":

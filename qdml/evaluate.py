@@ -1,6 +1,6 @@
 """qd-evaluate: how good a model is on patterns it has not learned from -> metrics.json and figures.
 
-    python -m qdml.evaluate model=runs/quick/model data.store=runs/quick/store.zarr output=runs/quick/evaluation
+python -m qdml.evaluate model=runs/quick/model data.store=runs/quick/store.zarr output=runs/quick/evaluation
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
         head = next(iter(module.heads))
         answer = module(x_BCQ)[head].argmax(dim=1)
         maps_BKQ = module.activation_map(x_BCQ, head)
+    # A softmax does not see what all classes have in common.
+    maps_BKQ = maps_BKQ - maps_BKQ.mean(dim=1, keepdim=True)
     maps_BQ = maps_BKQ[torch.arange(len(chosen), device=answer.device), answer]
     n_sigma = len(card["classes"]["sigma"])
     size = answer // n_sigma if head == "joint" else answer
@@ -122,7 +124,8 @@ def _print_summary(metrics: dict[str, Any], output: str) -> None:
     ceiling, published = metrics["exact_classifier"], metrics.get("published")
     for name, title in QUANTITIES.items():
         score, unit = metrics["network"][name], " nm" if name == "diameter_nm" else ""
-        line = f"{title:10s}  right class {100 * score['accuracy']:5.1f} %, worst cell {100 * score['worst_cell_accuracy']:5.1f} %"
+        line = f"{title:10s}  right class {100 * score['accuracy']:5.1f} %"
+        line += f", worst cell {100 * score['worst_cell_accuracy']:5.1f} %"
         line += f"; mean error {score['mean_absolute_error']['mean']:.3g}{unit}"
         line += f"; calibration error {100 * score['expected_calibration_error']:.1f} %"
         print(line)

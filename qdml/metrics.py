@@ -46,7 +46,7 @@ def mean_absolute_error(probability: np.ndarray, centres: np.ndarray, truth: np.
 
 
 def reliability(probability: np.ndarray, label: np.ndarray, bins: int = 15) -> list[tuple[int, float, float]]:
-    """(patterns, mean confidence, accuracy) in equal bins of the probability of the chosen class; empty bins left out."""
+    """(patterns, mean confidence, accuracy) of each equal bin of the chosen class's probability that is not empty."""
     confidence, right = probability.max(axis=1), probability.argmax(axis=1) == label
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
@@ -58,4 +58,5 @@ def reliability(probability: np.ndarray, label: np.ndarray, bins: int = 15) -> l
 
 def calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error Σ n_b/B |accuracy_b - confidence_b| (Guo et al., ICML 2017)."""
-    return sum(n * abs(right - confidence) for n, confidence, right in reliability(probability, label, bins)) / len(label)
+    entries = reliability(probability, label, bins)
+    return sum(n * abs(right - confidence) for n, confidence, right in entries) / len(label)

@@ -78,7 +78,7 @@ def fft_length(minimum: int) -> int:
 
 
 def gaussian_transfer(length: int, width: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
-    """(..., length/2 + 1) transfer function of a Gaussian of standard deviation `width` [points] (any shape (..., 1))."""
+    """(..., length/2 + 1) transfer function of a Gaussian of standard deviation `width` [points], (..., 1)."""
     frequency = torch.fft.rfftfreq(length, device=like.device, dtype=like.dtype)
     return torch.exp(-2 * (torch.pi * frequency * width) ** 2)
 

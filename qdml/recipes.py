@@ -221,7 +221,8 @@ class InstrumentRecipe(Recipe):
         if shells == 0:
             return clean_BQ
         shape, near = (len(clean_BQ), shells), self._config.near_neighbours
-        first_B1 = uniform(*(torch.full((shape[0], 1), x, device=clean_BQ.device) for x in near.correlation), generator)
+        low_B1, high_B1 = (torch.full((shape[0], 1), x, device=clean_BQ.device) for x in near.correlation)
+        first_B1 = uniform(low_B1, high_B1, generator)
         fall_BS = torch.rand(shape, generator=generator, device=clean_BQ.device)
         fall_BS[:, 0] = 1
         correlation_BS = first_B1 * torch.cumprod(fall_BS, dim=1)

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -43,8 +44,13 @@ class _StopSignal:
         self.received = True
 
 
-def train(config: TrainConfig, processes: Processes, stop: _StopSignal) -> int:
+def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[], bool]) -> int:
     """Train, continue or confirm a model (collective over the processes).
+
+    Args:
+        config: all of it.
+        processes: who takes part.
+        stop_requested: asked after every step; once it is true on any process, all save the state and stop.
 
     Returns:
         Exit code: 0 when the model is finished, `EXIT_REQUEUE` when it was told to stop.
@@ -93,7 +99,7 @@ def train(config: TrainConfig, processes: Processes, stop: _StopSignal) -> int:
         q=torch.as_tensor(store.q, dtype=torch.float64, device=processes.device),
         folder=folder,
         card=card,
-        stop_requested=lambda: stop.received,
+        stop_requested=stop_requested,
     )
     if state == "resumed":
         trainer.resume()
@@ -212,7 +218,7 @@ def _run(composed: DictConfig) -> None:
         with join_processes(config.device.name) as processes:
             if processes.rank != 0:
                 logging.getLogger().setLevel(logging.WARNING)
-            code = train(config, processes, stop)
+            code = train(config, processes, lambda: stop.received)
     except ValueError as error:
         if rank == 0:
             print(f"qd-train: error: {error}", file=sys.stderr)

@@ -1,0 +1,126 @@
+"""What `qd-train` and `qd-evaluate` accept, and what they say of what they refuse."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from qdml.config import EvaluateConfig, TrainConfig, as_mapping, read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMED_RUNS = sorted(path.stem for path in (ROOT / "conf" / "training").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_module("conf", version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides=["data.store=x", *overrides]), resolve=True)
+
+
+@pytest.fixture(scope="module")
+def mapping() -> dict:
+    return composed()
+
+
+def changed(mapping: dict, key: str, value: object) -> dict:
+    mapping = deepcopy(mapping)
+    *groups, last = key.split(".")
+    here = mapping
+    for group in groups:
+        here = here[int(group)] if group.isdigit() else here[group]
+    here[last] = value
+    return mapping
+
+
+@pytest.mark.parametrize("name", NAMED_RUNS)
+def test_every_named_run_is_valid(name: str) -> None:
+    config = read_config(TrainConfig, composed(f"training={name}"))
+    assert read_config(TrainConfig, as_mapping(config)) == config
+
+
+def test_named_runs_of_training_are_those_of_simulation() -> None:
+    assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == NAMED_RUNS
+
+
+def test_the_benchmark_is_the_published_one() -> None:
+    config = read_config(TrainConfig, composed("training=allara2024"))
+    assert config.classes.diameter_nm == tuple(2 + 0.5 * i for i in range(17))
+    assert config.classes.sigma == (0.05, 0.1, 0.15, 0.2)
+    assert config.augment.fractions == (1, 0.65, 0.37, 0.15)
+    assert config.augment.scales == (200, 30, 8, 3)
+    assert [solvent.name for solvent in config.augment.solvents] == ["hexane", "toluene"]
+    assert (config.network.filters, config.network.kernels) == (32, (10, 5, 4, 3, 2))
+    assert (config.optim.name, config.optim.learning_rate, config.optim.schedule) == ("adam", 1e-3, "constant")
+    assert config.trainer.batch == 256
+
+
+def test_ranges_include_their_end(mapping: dict) -> None:
+    config = read_config(TrainConfig, changed(mapping, "classes.sigma", "0.05 to 0.2 step 0.05"))
+    assert config.classes.sigma == (0.05, 0.1, 0.15, 0.2)
+
+
+REFUSED = {
+    "data.lanes": (0, "data.lanes must be >= 1, got 0"),
+    "data.train": (0.95, "leave a rest for the test split"),
+    "data.typo": (1, "unknown key data.typo"),
+    "classes.diameter_nm": ([3.0, 2.0], "classes.diameter_nm must be at least two increasing numbers"),
+    "classes.sigma": ("0.1 till 0.2", "classes.sigma must be a list or 'START to STOP step STEP'"),
+    "augment.name": ("noisy", r"augment.name must be one of \['allara2024', 'instrument'\], got 'noisy'"),
+    "augment.fractions": ([1.2], "0 < fraction <= 1"),
+    "augment.scales": ([], "augment.scales must be > 0"),
+    "augment.solvents": ([], "at least one solvent"),
+    "augment.solvents.0.name": ("ether", "'ether' is not one of the built-in liquids"),
+    "network.name": ("resnet", r"network.name must be one of \['allconv', 'residual_mlp'\], got 'resnet'"),
+    "network.input": ("raw", "network.input must be one of"),
+    "network.heads": ("three", "network.heads must be 'separate' or 'joint'"),
+    "network.kernels": ([], "network.kernels must be at least one number"),
+    "optim.name": ("sgd", "optim.name must be 'adam' or 'adamw'"),
+    "optim.learning_rate": (0, "optim.learning_rate must be > 0"),
+    "trainer.steps": (0, "trainer.steps must be >= 1"),
+    "trainer.batch": (255, "trainer.batch must be a multiple of data.lanes=2, got 255"),
+    "trainer.precision": ("half", "trainer.precision must be one of"),
+    "trainer.threads": (1.5, "trainer.threads must be of type int, got 1.5"),
+    "device.name": ("tpu", "device must be auto, cpu or cuda"),
+    "seed": (-1, "seed must be >= 0"),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_refused(mapping: dict, key: str) -> None:
+    value, message = REFUSED[key]
+    with pytest.raises(ValueError, match=message):
+        read_config(TrainConfig, changed(mapping, key, value))
+
+
+REFUSED_BY_INSTRUMENT = {
+    "augment.instruments": ([], "at least one instrument"),
+    "augment.instruments.0.resolution": ([0.2, 0.1], r"instruments\[synchrotron\].resolution must be \[low, high\]"),
+    "augment.instruments.1.weight": (0, r"instruments\[laboratory\].weight must be > 0"),
+    "augment.near_neighbours.correlation": ([0, 1.1], "correlation must be"),
+    "augment.background_share": ([0.0, 2.0], "background_share must be"),
+    "augment.texture_length": (0, "texture_length must be > 0"),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED_BY_INSTRUMENT)
+def test_refused_by_the_instrument_recipe(key: str) -> None:
+    value, message = REFUSED_BY_INSTRUMENT[key]
+    with pytest.raises(ValueError, match=message):
+        read_config(TrainConfig, changed(composed("augment=instrument"), key, value))
+
+
+def test_a_missing_key_is_named(mapping: dict) -> None:
+    mapping = deepcopy(mapping)
+    del mapping["optim"]["warmup"]
+    with pytest.raises(ValueError, match="the key optim.warmup is missing"):
+        read_config(TrainConfig, mapping)
+
+
+def test_evaluation_splits() -> None:
+    mapping = {
+        "model": "m", "data": {"store": "s", "split": "holdout"}, "draws": 1, "batch": 1, "output": "o",
+        "device": {"name": "cpu"}, "seed": 0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="data.split must be one of"):
+        read_config(EvaluateConfig, mapping)

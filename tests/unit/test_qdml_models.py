@@ -1,0 +1,68 @@
+"""Networks: the published architecture, its activation maps, heads by configuration."""
+
+import pytest
+import torch
+
+from qdml.config import AllConvConfig, ClassConfig, ResidualMlpConfig
+from qdml.models import build_model
+from qdml.models.allconv import AllConv
+
+CLASSES = ClassConfig(diameter_nm=tuple(2 + 0.5 * i for i in range(17)), sigma=(0.05, 0.1, 0.15, 0.2))
+KERNELS = (10, 5, 4, 3, 2)
+
+
+def allconv(**changes: object) -> AllConvConfig:
+    values = {"name": "allconv", "input": "area", "heads": "separate", "filters": 32, "kernels": KERNELS}
+    return AllConvConfig(**{**values, **changes})
+
+
+def mlp(**changes: object) -> ResidualMlpConfig:
+    values = {"name": "residual_mlp", "input": "log_smooth", "heads": "joint", "width": 16, "blocks": 2}
+    return ResidualMlpConfig(**{**values, **changes})
+
+
+def test_allconv_is_five_strided_convolutions_and_a_pool() -> None:
+    model, x = build_model(allconv(), CLASSES, 5004), torch.rand(3, 1, 5004)
+    expected = x
+    for layer, kernel in zip(model.layers, KERNELS, strict=True):
+        channels = expected.shape[1]
+        convolution = torch.nn.Conv1d(channels, 32, kernel, stride=kernel)
+        # A window is flattened point by point, channels fastest.
+        convolution.weight.data = layer.weight.data.view(32, kernel, channels).transpose(1, 2)
+        convolution.bias.data = layer.bias.data
+        expected = torch.relu(convolution(expected))
+    features = model.features(x)
+    assert torch.allclose(features.transpose(1, 2), expected, atol=1e-5)
+    logits = model(x)
+    assert torch.allclose(logits["sigma"], model.heads["sigma"](expected.mean(dim=2)), atol=1e-5)
+    assert {name: one.shape for name, one in logits.items()} == {"diameter": (3, 17), "sigma": (3, 4)}
+
+
+def test_the_activation_map_averages_to_the_logit() -> None:
+    model, x = build_model(allconv(), CLASSES, 5004), torch.rand(2, 1, 5004)
+    for name, logits in model(x).items():
+        activation = model.activation_map(x, name)
+        assert activation.shape == (2, logits.shape[1], 5004)
+        whole = activation[..., : 4 * 1200]  # four whole windows
+        assert torch.allclose(whole.mean(dim=2) + model.heads[name].bias, logits, atol=1e-5)
+        assert (activation[..., 4800:] == 0).all()
+
+
+@pytest.mark.parametrize("config", [allconv(heads="joint", input="log_smooth"), mlp()])
+def test_a_joint_head(config) -> None:
+    logits = build_model(config, CLASSES, 1300)(torch.rand(2, 2, 1300))
+    assert {name: one.shape for name, one in logits.items()} == {"joint": (2, 68)}
+
+
+@pytest.mark.parametrize("config", [allconv(), mlp(input="area"), mlp(heads="separate")])
+def test_every_weight_gets_a_gradient(config) -> None:
+    torch.manual_seed(0)
+    model = build_model(config, CLASSES, 1300)
+    logits = model(torch.rand(16, 1 if config.input == "area" else 2, 1300))
+    sum(one.logsumexp(dim=1).mean() for one in logits.values()).backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+
+
+def test_a_pattern_that_is_too_short() -> None:
+    with pytest.raises(ValueError, match=r"network.kernels \[10, 5, 4, 3, 2\] need at least 1200 points, the patterns have 874"):
+        AllConv({"diameter": 2}, channels=1, n_q=874, filters=4, kernels=KERNELS)
