@@ -67,8 +67,8 @@ def demo() -> int:
             return code
     run = ROOT / "runs" / "quick"
     truth = {sample["file"]: sample for sample in json.loads((run / "samples/truth.json").read_text())}
-    print(f"\n{'':36}diameter (nm)             dispersion (%)")
-    print(f"{'sample':36}true  found  68 %       true  found  68 %")
+    print(f"\n{'':36}diameter (nm){'':19}dispersion (%)")
+    print(f"{'sample':36}true  found  68 %{'':15}true  found  68 %")
     for result in json.loads((run / "sizes/results.json").read_text())["results"]:
         name = Path(result["file"]).name
         line = f"{name:34}"
@@ -77,7 +77,7 @@ def demo() -> int:
                 format(scale * result[quantity][key], form) for key in ("mean", "lo68", "hi68")
             )
             line += f"{scale * truth[name][quantity]:{form}} {mean} {low} to{high}   "
-        print(line)
+        print(line.rstrip())
     print(f"\nReport with all figures: {run / 'report.html'}")
     return 0
 
