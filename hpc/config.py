@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hpc.crystal import SHAPES, Material
 
 __all__ = ["Axis", "GridConfig", "QConfig", "ShapeConfig", "SimulateConfig", "StoreConfig"]
@@ -267,13 +269,12 @@ class SimulateConfig:
                 material = material.with_b_iso(
                     {label: _number(f"b_iso.{label}", b, least=0) for label, b in by_label.items()}
                 )
+            q_range = QConfig(**{key: _number(f"q.{key}", q[key]) for key in ("min", "max", "step")})
             energy = (
                 None if config["energy_kev"] is None else _number("energy_kev", config["energy_kev"], above=0)
             )
-            if _switch("anomalous", config["anomalous"]):
-                from hpc.form_factors import check_energy
-
-                energy = check_energy(energy, tuple(kind.element for kind in material.kinds))
+            anomalous = _switch("anomalous", config["anomalous"])
+            _check_tables(material, q_range, energy, anomalous)
             if not isinstance(shape["centres"], Sequence | None) or isinstance(shape["centres"], str):
                 raise ValueError(
                     f"shape.centres must be a list of cut centres or null, got {shape['centres']!r}"
@@ -292,13 +293,13 @@ class SimulateConfig:
                     b_scale=Axis.read("grid.b_scale", grid["b_scale"]),
                     tail=_number("grid.tail", grid["tail"]),
                 ),
-                q=QConfig(**{key: _number(f"q.{key}", q[key]) for key in ("min", "max", "step")}),
+                q=q_range,
                 material=material,
                 shape=ShapeConfig(
                     name=shape["name"], centres=None if shape["centres"] is None else tuple(shape["centres"])
                 ),
                 energy_kev=energy,
-                anomalous=config["anomalous"],
+                anomalous=anomalous,
                 compton=_switch("compton", config["compton"]),
                 store=StoreConfig(
                     path=store["path"],
@@ -310,3 +311,11 @@ class SimulateConfig:
             )
         except KeyError as missing:
             raise ValueError(f"the configuration lacks the key {missing}; see conf/simulate.yaml") from None
+
+
+def _check_tables(material: Material, q: QConfig, energy_kev: float | None, anomalous: bool) -> None:
+    """Refuse elements, energies and scattering vectors that the tables of scattering factors do not hold."""
+    from hpc.form_factors import scattering_factor
+
+    for kind in material.kinds:
+        scattering_factor(kind.element, np.array([q.min, q.max]), energy_kev=energy_kev, anomalous=anomalous)

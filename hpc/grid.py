@@ -11,13 +11,17 @@ import numpy as np
 from hpc.config import Axis, GridConfig, QConfig
 from hpc.schema import DIAMETER, PARAMETERS
 
-__all__ = ["axis_values", "grid_samples", "q_values", "stepped"]
+__all__ = ["axis_values", "grid_samples", "intensity_bytes", "q_values", "stepped"]
+
+
+def _steps(start: float, stop: float, step: float) -> int:
+    # 1e-9: ten steps of 0.1 reach 1.0, whatever the last bit says.
+    return int(np.floor((stop - start) / step + 1e-9)) + 1
 
 
 def stepped(start: float, stop: float, step: float) -> np.ndarray:
     """start, start + step, ... up to and including stop when a whole number of steps reaches it."""
-    # 1e-9: ten steps of 0.1 reach 1.0, whatever the last bit says.
-    return start + step * np.arange(int(np.floor((stop - start) / step + 1e-9)) + 1)
+    return start + step * np.arange(_steps(start, stop, step))
 
 
 def q_values(config: QConfig) -> np.ndarray:
@@ -34,6 +38,22 @@ def axis_values(axis: Axis) -> np.ndarray:
         return stepped(axis.start, axis.stop, axis.step)
     assert axis.num is not None
     return np.linspace(axis.start, axis.stop, axis.num)
+
+
+def intensity_bytes(grid: GridConfig, q: QConfig) -> int:
+    """Size of the intensities, counted without making a single array."""
+    samples = grid.samples or 1
+    if grid.sampling == "cartesian":
+        for axis in (grid.diameter_nm, grid.sigma, grid.strain, grid.b_scale):
+            samples *= _axis_length(axis)
+    return 4 * samples * _steps(q.min, q.max, q.step)
+
+
+def _axis_length(axis: Axis) -> int:
+    if axis.values is not None:
+        return len(axis.values)
+    assert axis.start is not None and axis.stop is not None
+    return axis.num if axis.step is None else _steps(axis.start, axis.stop, axis.step)  # type: ignore[return-value]
 
 
 def grid_samples(config: GridConfig, seed: int) -> dict[str, np.ndarray]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["main", "simulate"]
 
 _log = logging.getLogger(__name__)
+# Seconds that the other ranks leave rank 0 to say what they all refuse.
+_RANK_0_FIRST = 2.0
 
 
 def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> Path:
@@ -54,12 +56,14 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
         ValueError: the grid cannot be simulated; the store belongs to another configuration or does not fit.
     """
     from hpc.device import select_device
-    from hpc.grid import grid_samples
+    from hpc.grid import grid_samples, intensity_bytes
     from hpc.schema import BASIS_PARTIAL, INTENSITY
-    from hpc.store_writing import StoreWriter
+    from hpc.store_writing import StoreWriter, check_disk
     from hpc.synthesis import Basis, Synthesis, basis_partial
 
     device = select_device(config.device, local_rank=world.local_rank)
+    # Before the samples: a grid that no disk holds would not fit into memory either.
+    _on_rank_0(world, lambda: check_disk(config.store.path, intensity_bytes(config.grid, config.q)))
     samples = grid_samples(config.grid, config.seed)
     cut = cache(lambda: _cut(config, samples))
 
@@ -190,7 +194,8 @@ def _plan(
                 name: version(name) for name in ("debye-dots", "numpy", "numba", "scipy", "xraydb", "zarr")
             },
             "git_commit": _git_commit(),
-            "device": device.name,
+            # Not the number of cores: a rank that is pinned to one of them writes the same bytes.
+            "device": "CPU" if device.kind == "cpu" else device.name,
         },
     )
 
@@ -270,17 +275,21 @@ def _identity(config: DictConfig) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="simulate")
 def main(config: DictConfig) -> None:
     """Entry point of qd-simulate."""
-    from hpc.mpi import join_world
-
-    world = join_world()
+    rank = 0
     try:
         from hpc.config import SimulateConfig
+        from hpc.mpi import join_world
 
+        world = join_world()
+        rank = world.rank
         checked = SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         simulate(checked, _identity(config), world)
     except (ValueError, RuntimeError) as error:
-        if world.rank == 0 or not isinstance(error, ValueError):
-            print(f"qd-simulate: error: {error}", file=sys.stderr)
+        if rank:
+            # As a rule all ranks refuse alike. Rank 0 says why, and its exit ends the others while they wait
+            # here; a rank that is alone with its error (a full disk, a missing GPU) says so itself.
+            time.sleep(_RANK_0_FIRST)
+        print(f"qd-simulate: error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
         sys.exit(2)
 
 

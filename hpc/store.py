@@ -8,14 +8,14 @@ store. Both are *sealed*: JSON that carries the checksum of its own content. `hp
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from hpc.schema import BASIS, FORMAT_VERSION, INTENSITY, PARAMETERS, Q
+from hpc.schema import BASIS, BASIS_PARTIAL, FORMAT_VERSION, INTENSITY, PARAMETERS, Q
 
 __all__ = [
     "MANIFEST",
@@ -68,12 +68,24 @@ class Store:
     def _array(self, name: str) -> Any:
         return self._group[name]
 
+    def _require(self, name: str, keys: Sequence[str]) -> None:
+        """Refuse lost files: zarr takes what is not there for zeros."""
+        for key in keys:
+            if not (self.path / name / "c" / key).is_file():
+                raise StoreError(
+                    f"{self.path / name / 'c' / key} is missing; delete the store and simulate it again"
+                )
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """(stop - start, q) float32 intensities [electron units per atom]."""
+        rows = self._array(INTENSITY).shards[0]
+        self._require(INTENSITY, [f"{index}/0" for index in range(start // rows, -(-stop // rows))])
         return np.asarray(self._array(INTENSITY)[start:stop])
 
     def basis(self) -> dict[str, np.ndarray]:
         """Diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64."""
+        partial = self._array(BASIS_PARTIAL)
+        self._require(BASIS_PARTIAL, [f"0/0/{i}" for i in range(-(-partial.shape[2] // partial.chunks[2]))])
         return {
             name: np.asarray(self._array(f"{BASIS}/{name}")[:])
             for name in ("diameter", "n_atoms", "q_fine", "partial")

@@ -46,7 +46,7 @@ from hpc.store import (
     seal,
 )
 
-__all__ = ["FINE_PER_PIECE", "Layout", "Piece", "StoreWriter"]
+__all__ = ["FINE_PER_PIECE", "Layout", "Piece", "StoreWriter", "check_disk"]
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class StoreWriter:
             for partial in self._path.rglob("*.part"):
                 partial.unlink()
         else:
-            self._check_disk()
+            check_disk(self._path, self._layout.bytes_needed)
             _create(self._path, self._layout)
             self._take_lock()
         return False
@@ -277,20 +277,9 @@ class StoreWriter:
         index[:n_used, 0] = np.arange(n_used) * chunk_bytes
         index[:n_used, 1] = chunk_bytes
         table = index.tobytes()
-        rows = memoryview(np.ascontiguousarray(values, dtype="<f4")).cast("B")
+        rows = np.ascontiguousarray(values, dtype="<f4").data.cast("B")
         padding = bytes(n_used * chunk_bytes - len(rows))
         return b"".join((rows, padding, table, google_crc32c.value(table).to_bytes(4, "little")))
-
-    def _check_disk(self) -> None:
-        folder = self._path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        free, needed = shutil.disk_usage(folder).free, self._layout.bytes_needed
-        if needed > free:
-            raise StoreError(
-                f"the store needs {needed / 1e9:.3g} GB, the disk of {folder} has {free / 1e9:.3g} GB free; "
-                "choose a smaller grid, a coarser q.step, or another store.path"
-            )
 
     def _take_lock(self) -> None:
         """One run at a time: the kernel drops the lock when this process ends, however it ends."""
@@ -305,6 +294,25 @@ class StoreWriter:
             _log.warning(
                 "no lock on %s (%s): see to it that no second run writes it", self._path, error.strerror
             )
+
+
+def check_disk(path: str | Path, needed: int) -> None:
+    """Refuse a new store of `needed` bytes that the disk does not hold.
+
+    Raises:
+        StoreError: not enough space.
+    """
+    folder = Path(path).absolute()
+    if folder.exists():
+        return
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StoreError(
+            f"the store needs {needed / 1e9:.3g} GB, the disk of {folder} has {free / 1e9:.3g} GB free; "
+            "choose a smaller grid, a coarser q.step, or another store.path"
+        )
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

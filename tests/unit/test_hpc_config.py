@@ -120,7 +120,9 @@ def test_a_sobol_grid_is_read(read):
         ({"energy_kev": 0.0}, r"energy_kev must be > 0"),
         ({"energy_kev": -22.0}, r"energy_kev must be > 0"),
         ({"energy_kev": 1e6}, r"energy_kev must lie in .* keV, the table of Pb"),
+        ({"q.max": 90.0}, r"q must lie in 0 to 75\.4"),
         # material and shape
+        ({"material.sites.Pb.element": "Xx"}, r"element must be a chemical symbol"),
         ({"b_iso": {"Zn": 1.0}}, r"b_iso: PbS has the sites \['Pb', 'S'\], got \['Zn'\]"),
         ({"b_iso": {"Pb": -1.0}}, r"b_iso\.Pb must be >= 0"),
         ({"material.sites.Pb.occupancy": 1.5}, r"occupancy of site Pb must lie in"),

@@ -82,29 +82,36 @@ def test_the_largest_particle_serves_every_ensemble():
     assert each[2] == 45
 
 
+def waves(distance, q):
+    return np.sinc(distance * np.asarray(q)[:, None] / np.pi).sum(axis=1)
+
+
 @pytest.mark.parametrize("strain", [-0.05, -0.002, 0.0, 1e-9, 0.0037, 0.05])
 @pytest.mark.parametrize("q_min", [0.0, 1e-3, 0.99])
-def test_interpolation_of_a_sum_of_waves(strain, q_min):
+def test_interpolation_of_sums_of_waves(strain, q_min):
     """Error below 1e-8 of the largest value, also at the ends, for distances up to the diameter."""
     diameter = 60.0
-    distance = np.concatenate((np.random.default_rng(1).uniform(2.5, diameter, 300), [diameter]))
+    rng = np.random.default_rng(1)
+    distances = [[np.append(rng.uniform(2.5, diameter, n), diameter) for n in (300, 200)] for _ in range(3)]
     q = q_min + 0.0173 * np.arange(900)
+    coefficient = rng.uniform(0.5, 1.0, (2, len(q)))
     step = fine_step(diameter)
     n_fine = int(np.ceil(q[-1] * (1 + strain) / step)) + OVERHANG
-    waves = lambda x: np.sinc(distance[:, None] * x[None] / np.pi).sum(axis=0)  # noqa: E731
-    found = Resampler(q * (1 + strain), step=step, n_fine=n_fine)(waves(step * np.arange(n_fine))[None])[0]
-    exact = waves(q * (1 + strain))
-    assert np.abs(found - exact).max() < 1e-8 * len(distance)
+    fine = step * np.arange(n_fine)
+    partial = np.array([[waves(r, fine) for r in pair] for pair in distances]).transpose(0, 2, 1)
+    found = Resampler(q * (1 + strain), step=step, n_fine=n_fine).sum_pairs(partial, coefficient)
+    for row, pair in zip(found, distances, strict=True):
+        exact = sum(c * waves(r, q * (1 + strain)) for c, r in zip(coefficient, pair, strict=True))
+        assert np.abs(row - exact).max() < 1e-8 * 500
 
 
 def test_points_of_the_fine_grid_stay_what_they_are():
     step, n_fine = 0.02, 400
-    values = np.random.default_rng(2).random((2, 3, n_fine))
-    np.testing.assert_allclose(
-        Resampler(step * np.arange(13, 300), step=step, n_fine=n_fine)(values),
-        values[..., 13:300],
-        atol=1e-12,
+    values = np.random.default_rng(2).random((2, n_fine, 3))
+    found = Resampler(step * np.arange(13, 300), step=step, n_fine=n_fine).sum_pairs(
+        values, np.ones((3, 287))
     )
+    np.testing.assert_allclose(found, values[:, 13:300].sum(axis=2), atol=1e-11)
 
 
 def test_more_than_the_partial_sums_cover_is_refused():

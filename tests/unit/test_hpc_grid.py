@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc.config import Axis, GridConfig, QConfig
-from hpc.grid import axis_values, grid_samples, q_values, stepped
+from hpc.grid import axis_values, grid_samples, intensity_bytes, q_values, stepped
 from hpc.schema import PARAMETERS
 
 
@@ -91,6 +91,20 @@ def test_a_sobol_grid_fills_its_box_evenly():
     assert np.all(samples["b_scale"] == 1.2)
     # Neighbours in the store share their size tables.
     assert np.all(np.diff(samples["diameter"]) >= 0)
+
+
+@pytest.mark.parametrize(
+    "config", [grid(), grid(sigma="0.1 to 0.2 step 0.03", strain="0 to 0.01 in 7"), sobol(128)]
+)
+def test_the_size_of_a_grid_is_counted_beforehand(config):
+    q = QConfig(min=1.0, max=3.0, step=0.1)
+    rows = len(grid_samples(config, seed=0)["sigma"])
+    assert intensity_bytes(config, q) == 4 * rows * len(q_values(q))
+
+
+def test_the_size_of_a_huge_grid_takes_no_memory():
+    huge = grid(strain="0 to 0.01 in 100000000000", sigma="0 to 1 step 1e-9")
+    assert intensity_bytes(huge, QConfig(min=0.0, max=20.0, step=1e-9)) > 10**30
 
 
 def test_a_sobol_grid_is_a_function_of_its_seed():

@@ -224,6 +224,18 @@ def test_an_unfinished_store_says_what_to_do(tmp_path):
             use(writer.path)
 
 
+def test_a_lost_file_is_not_read_as_zeros(finished):
+    store = open_store(finished)
+    (finished / "intensity/c/1/0").unlink()
+    (finished / "basis/partial/c/0/0/2").unlink()
+    assert store.read(0, 8).any()
+    for start, stop in ((0, 9), (15, 16), (0, ROWS)):
+        with pytest.raises(StoreError, match=r"intensity/c/1/0 is missing"):
+            store.read(start, stop)
+    with pytest.raises(StoreError, match=r"basis/partial/c/0/0/2 is missing"):
+        store.basis()
+
+
 # Damage
 
 

@@ -1,0 +1,79 @@
+"""Launching `qd-simulate` on ranks, and stores as bytes."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Many small shards, so that every rank gets some: 96 patterns in 24 shards, the basis in 4 strips.
+GRID = (
+    "experiment=smoke",
+    "store.rows_per_shard=4",
+    "store.rows_per_chunk=2",
+    "store.path=store.zarr",
+    "device=cpu",
+)
+
+
+def pytest_collection_modifyitems(items):
+    if not (Path(sys.executable).parent / "mpiexec").exists() and shutil.which("mpiexec") is None:
+        missing = pytest.mark.skip(reason="no mpiexec: pip install -e '.[mpich]'")
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def grid():
+    return GRID
+
+
+@pytest.fixture
+def simulate(run_command):
+    """Run `qd-simulate` with n ranks; 0 is one process without MPI."""
+
+    def run(n_ranks, *overrides, program=("-m", "hpc.simulate"), **options):
+        launcher = ["mpiexec", "-n", str(n_ranks), "python", "-m", "mpi4py"] if n_ranks else ["python"]
+        return run_command([*launcher, *program, *GRID, *overrides], **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def store_bytes():
+    """Every file of a store by name; records without who made them and how long it took."""
+
+    def read(path):
+        files = {
+            str(file.relative_to(path)): file.read_bytes() for file in Path(path).rglob("*") if file.is_file()
+        }
+        for name in files:
+            if name.startswith(".shards/"):
+                record = json.loads(files[name])["content"]
+                files[name] = {key: value for key, value in record.items() if key not in ("rank", "seconds")}
+        return files
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, store_bytes):
+    """The store that one undisturbed process without MPI makes, in this process."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from hpc.config import SimulateConfig
+    from hpc.mpi import World
+    from hpc.simulate import _identity, simulate
+
+    path = tmp_path_factory.mktemp("reference") / "store.zarr"
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("simulate", [*GRID[:3], f"store.path={path}", "device=cpu"])
+    simulate(
+        SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True)), _identity(config), World()
+    )
+    files = store_bytes(path)
+    assert sum(name.startswith("intensity/c/") for name in files) == 24
+    return files
