@@ -23,6 +23,9 @@ from hpc.grid import grid_samples, q_values
 from hpc.nested import average_over_centres, count_pairs
 from hpc.synthesis import Basis, Synthesis, basis_partial
 
+# Of the inner loop of nested.cu for a warp's 32 visits, as compiled for compute capability 9.0, and how many of them a
+# multiprocessor issues per clock.
+INSTRUCTIONS, ISSUED_PER_CLOCK = 20, 4
 # Of the NVIDIA H100: the shared-memory limit for which a work list is planned where no GPU says otherwise.
 SHARED_LIMIT = 227 * 1024
 
@@ -62,8 +65,9 @@ def pair_histograms(arguments: Any, diameter_nm: float, *, check: bool = True) -
         launch = prepare_launch(work, device)
         timing = measure(lambda: launch(total), arguments)
         gpu = xp.cuda.Device(device.index).attributes
-        # One pass of 32 banks per clock and multiprocessor at the boost clock; see the header of nested.cu.
-        ceiling = gpu["MultiProcessorCount"] * gpu["ClockRate"] * 1e3 * 32 / passes
+        # At the boost clock; see the header of nested.cu.
+        clocks_per_warp = max(INSTRUCTIONS / ISSUED_PER_CLOCK, passes)
+        ceiling = gpu["MultiProcessorCount"] * gpu["ClockRate"] * 1e3 * 32 / clocks_per_warp
         result |= {
             "visits_per_s": work.visits / timing["median_s"],
             "ceiling_visits_per_s": ceiling,

@@ -68,7 +68,7 @@ def write_and_read(arguments: Any, folder: Path, rows: int, points: int, shards:
 
 def _plain_write(target: Path, values: np.ndarray) -> None:
     part = target.with_suffix(".part")
-    part.write_bytes(values)
+    part.write_bytes(values.data)
     os.replace(part, target)
 
 

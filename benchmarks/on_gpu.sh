@@ -5,9 +5,9 @@
 #   bash benchmarks/on_gpu.sh --dry-run [RESULTS_FOLDER]      without a GPU: small sizes, and what needs one is left out
 #   bash benchmarks/on_gpu.sh --list                          the steps, their commands, and the tests that need a GPU
 #
-# Writes RESULTS_FOLDER/on_gpu.md (Markdown, with the records as JSON lines at its end). Logs and data go to build/on_gpu.
-# A step that fails does not stop the later ones; the exit status is 1 if any failed. Packages that the machine lacks are
-# installed from build/wheels (benchmarks/carry_wheels.sh), into build/on_gpu only; no network is used.
+# Writes RESULTS_FOLDER/on_gpu.md (Markdown, with the records as JSON lines at its end). Logs and data go to build/on_gpu
+# (or $QD_WORK), which is emptied first. A step that fails does not stop the later ones; the exit status is 1 if any failed.
+# Packages that the machine lacks are installed there from build/wheels (benchmarks/carry_wheels.sh); no network is used.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,6 +49,10 @@ END
 
 step kernel-benchmarks-gpu gpu "The same on the GPU, beside its ceilings" << 'END'
 python3 benchmarks/bench_kernels.py --device cuda --output "$records" $quick
+END
+
+step store-benchmark cpu "Writing shards against a plain write of the same bytes, and reading them" << 'END'
+QD_BENCH_DIR=$work python3 benchmarks/bench_store.py --device cpu --output "$records" $quick
 END
 
 step simulate-cpu cpu "A data set on the CPU; two MPI ranks make the same bytes as one" << 'END'
@@ -107,7 +111,7 @@ done
 
 # ------------------------------------------------------------------------------------------------------- environment
 root=$PWD
-work=$root/build/on_gpu
+work=${QD_WORK:-$root/build/on_gpu}
 records=$work/records.jsonl
 rm -rf "$work"
 mkdir -p "$work" "$results"

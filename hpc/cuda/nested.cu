@@ -26,10 +26,11 @@
 //                  below 23171, inside int16. The host checks both.
 // Reproducible     Only integer additions, so the result has the same bits for any order of blocks and threads.
 //
-// Ceiling. The shared-memory atomic is the bottleneck: a warp's 32 additions take as many passes as the fullest of
-// the 32 banks has different addresses, and a multiprocessor starts at most one pass per clock. On PbS up to 16 nm
-// (8.2e7 visits) that is 2.9 passes per warp with `slot` below and 5.8 without it, i.e. 32 us on 132 multiprocessors at
-// 1.755 GHz. benchmarks/bench_kernels.py measures the share of it.
+// Ceiling. Two things take a warp's time, whichever is longer: 20 instructions for 32 visits (sm_90), of which a
+// multiprocessor issues 4 per clock; and passes through the 32 banks of shared memory, one per clock, as many as the
+// fullest bank has different bins. On PbS up to 16 nm (8.2e7 visits) that is 5 clocks for the instructions and 2.9 for the
+// banks (5.8 without `slot` below): 55 us on 132 multiprocessors at 1.755 GHz. benchmarks/bench_kernels.py measures the
+// share of it.
 
 struct alignas(16) Item {
     int rep_begin, rep_end;        // representatives[rep_begin : rep_end]
@@ -80,7 +81,7 @@ count_nested_pairs(const short4* __restrict__ sites, const short4* __restrict__ 
                 // A class below the window wraps around to a large number: one comparison serves both ends.
                 const unsigned int bin = x * x + y * y + z * z - item.first_class;
                 const bool real = first + b * blockDim.x < item.site_end;
-                // Adding the constant 1 lets the hardware merge lanes that meet in one bin.
+                // Adding the constant 1 compiles to ATOMS.POPC.INC, which merges lanes that meet in one bin.
                 if (real && bin < window)
                     atomicAdd(&bins[slot(bin)], 1u);
             }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-_HEADER = Path(__file__).with_name("cuda_on_cpu.hpp")
+_HEADERS = [Path(__file__).with_name(name) for name in ("cuda_on_cpu.hpp", "simt.hpp")]
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)\s*\{")
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 _STATIC_SHARED = re.compile(r"__shared__\s+([\w ]+?)\s+(\w+)\s*\[([^\[\]]+)\]\s*;")
@@ -30,12 +30,15 @@ class CpuModule:
     def __init__(self, source: str, folder: Path) -> None:
         kernels = {name: _parameters(text) for name, text in _KERNEL.findall(source)}
         program = _translate(source) + "".join(_entry(name, kernels[name]) for name in kernels)
-        stem = folder / hashlib.sha256(program.encode() + _HEADER.read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(program.encode())
+        for header in _HEADERS:
+            digest.update(header.read_bytes())
+        stem = folder / digest.hexdigest()[:16]
         library = stem.with_suffix(".so")
         if not library.exists():
             stem.with_suffix(".cpp").write_text(program)
             flags = ["-std=gnu++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-            command = ["g++", *flags, f"-I{_HEADER.parent}", stem.with_suffix(".cpp"), "-o", library]
+            command = ["g++", *flags, f"-I{_HEADERS[0].parent}", stem.with_suffix(".cpp"), "-o", library]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise KernelError(f"g++ does not compile the CUDA source:\n{done.stderr}")
@@ -116,7 +119,7 @@ def _translate(source: str) -> str:
 
     source = _DYNAMIC_SHARED.sub(r'auto& \2 = simt::dynamic_shared<\1>("\2");', source)
     source = _STATIC_SHARED.sub(r'static simt::Shared<\1> \2("\2", \3);', source)
-    return f'#include "{_HEADER.name}"\n#line 1\n{_KERNEL.sub(signature, source)}\n'
+    return f'#include "{_HEADERS[0].name}"\n#line 1\n{_KERNEL.sub(signature, source)}\n'
 
 
 def _entry(kernel: str, parameters: list[tuple[str, str, bool]]) -> str:
