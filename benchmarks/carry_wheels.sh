@@ -3,7 +3,7 @@
 #
 #   bash benchmarks/carry_wheels.sh [PYTHON_VERSION]        default 3.12
 #
-# Fills build/wheels (git ignores it), about 45 MB: copy it there together with the checkout. The machine is expected to
+# Fills build/wheels (git ignores it), about 55 MB: copy it there together with the checkout. The machine is expected to
 # have Python of that version with NumPy, SciPy, Numba, h5py, matplotlib, rich, safetensors, threadpoolctl, tensorboard,
 # pytest, xarray, CuPy, mpi4py, and torch with CUDA; benchmarks/on_gpu.sh installs the rest from here.
 set -euo pipefail
@@ -30,6 +30,7 @@ for package in "${from_source[@]}"; do
     python3 -m pip wheel --quiet --wheel-dir "$wheels" --no-deps "$(pinned "$package")"
 done
 # Its code is not used (the checkout comes first), but programs ask for the version of debye-dots.
+rm -rf build/lib build/bdist.*     # of an earlier wheel: its files would be carried although they are gone by now
 python3 -m pip wheel --quiet --wheel-dir "$wheels" --no-deps .
 
 # A copy of the files has no history.
