@@ -73,9 +73,7 @@ def demo() -> int:
         name = Path(result["file"]).name
         line = f"{name:34}"
         for quantity, scale, form in (("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f")):
-            mean, low, high = (
-                format(scale * result[quantity][key], form) for key in ("mean", "lo68", "hi68")
-            )
+            mean, low, high = (format(scale * result[quantity][k], form) for k in ("mean", "lo68", "hi68"))
             line += f"{scale * truth[name][quantity]:{form}} {mean} {low} to{high}   "
         print(line.rstrip())
     print(f"\nReport with all figures: {run / 'report.html'}")
@@ -114,7 +112,7 @@ def environment_works() -> bool:
     """Whether .venv has a Python with pip: not so when it is half made, or its Python has been removed."""
     pip = [str(ROOT / ".venv" / "bin" / "python"), "-m", "pip", "--version"]
     try:
-        return subprocess.run(pip, capture_output=True, check=False).returncode == 0
+        return subprocess.call(pip, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
 
@@ -147,4 +145,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from there.", file=sys.stderr)
         sys.exit(130)
