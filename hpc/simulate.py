@@ -82,7 +82,9 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
                 device,
                 writer,
                 pending,
-                lambda piece: basis_partial(family, layout.q_fine[piece.start : piece.stop], xp=device.xp),
+                lambda piece: basis_partial(
+                    family, layout.q_fine[piece.start : piece.stop], xp=device.xp, threads=world.threads
+                ),
                 "basis",
                 "Q points",
             )
@@ -258,9 +260,12 @@ def _git_commit() -> str | None:
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git here
+        return None
     return answer.stdout.strip() or None
 
 

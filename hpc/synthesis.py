@@ -12,7 +12,7 @@ the number of cores nor on the number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,22 +49,43 @@ class Basis:
     """Spacing of q_fine [Å⁻¹]; the grid starts at 0."""
 
 
-def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np) -> np.ndarray:
+# BLAS adds in another order with more threads: cores are used by tasks, and BLAS has one thread throughout.
+_one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
+
+def _run(work: Callable[[Any], None], tasks: Iterable[Any], *, xp: Any, threads: int) -> None:
+    """All tasks, on all cores of this rank (NumPy) or one after another (a GPU is busy with one)."""
+    if xp is not np:
+        for task in tasks:
+            work(task)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, tasks):
+            pass
+
+
+@_one_blas_thread
+def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np, threads: int = 1) -> np.ndarray:
     """Partial sums of every particle of a family.
 
     Args:
         family: pair tables.
         q: (q,) float64 [Å⁻¹].
         xp: namespace in which the product is computed (NumPy or CuPy).
+        threads: CPU cores to use with NumPy.
 
     Returns:
         (pair, k, q) float64 on the host.
     """
     out = np.empty((len(family.pairs), len(family.diameter), len(q)))
-    for index, table in enumerate(family.pairs):
+
+    def fill(index: int) -> None:
+        table = family.pairs[index]
         waves = sinc(xp.asarray(table.distance)[:, None] * xp.asarray(q)[None, :])
         grown = xp.cumsum(xp.asarray(table.entering) @ waves, axis=0)
         out[index] = grown if xp is np else xp.asnumpy(grown)
+
+    _run(fill, range(len(family.pairs)), xp=xp, threads=threads)
     return out
 
 
@@ -98,6 +119,7 @@ class Synthesis:
         )
         self._resampler = lru_cache(maxsize=64)(self._make_resampler)
 
+    @_one_blas_thread
     def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
         """Compute the size tables of a whole grid at once, if its samples share them and they fit into memory."""
         sizes = np.unique(np.stack([samples[DIAMETER], samples[SIGMA]], axis=1), axis=0)
@@ -105,6 +127,7 @@ class Synthesis:
         if shared and len(sizes) * self._partial[0].size * 8 <= _TABLE_BYTES:
             self._make_tables(sizes)
 
+    @_one_blas_thread
     def patterns(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
         """Intensities of samples.
 
@@ -136,7 +159,7 @@ class Synthesis:
             total += composition[chosen] @ xp.asarray(self._terms.self)
             out[_as_slice(rows)] = total if xp is np else xp.asnumpy(total)
 
-        self._run(
+        _run(
             fill,
             (
                 (condition, rows[start : start + _ROWS])
@@ -144,18 +167,10 @@ class Synthesis:
                 for rows in [np.flatnonzero(group == condition)]
                 for start in range(0, len(rows), _ROWS)
             ),
+            xp=xp,
+            threads=self._threads,
         )
         return out
-
-    def _run(self, work: Callable[[Any], None], tasks: Iterator[Any]) -> None:
-        """All tasks, on all cores of this rank (NumPy) or one after another (a GPU is busy with one)."""
-        if self._xp is not np:
-            for task in tasks:
-                work(task)
-            return
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(self._threads) as pool:
-            for _ in pool.map(work, tasks):
-                pass
 
     def _make_tables(self, sizes: np.ndarray) -> None:
         """Partial sums and sites of each kind, averaged over the distribution of each (D, σ), per atom."""
@@ -172,7 +187,8 @@ class Synthesis:
             window = slice(used[0], used[-1] + 1)
             table[rows] = xp.asarray(np.ascontiguousarray(weights[rows, window])) @ flat[window]
 
-        self._run(fill, (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS)))
+        blocks = (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS))
+        _run(fill, blocks, xp=xp, threads=self._threads)
         partial = xp.reshape(table, (len(sizes), *self._partial.shape[1:]))
         self._sizes, self._tables = sizes, (partial, xp.asarray(weights @ n_atoms))
 

@@ -53,7 +53,7 @@ def test_kill_9_out_of_the_blue(tmp_path, grid, simulate, reference, store_bytes
     """From outside, as soon as the first patterns are committed; then continued by another number of ranks."""
     path = tmp_path / "store.zarr"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PMI_", "SLURM_", "HYDRA_"))}
-    environment["ACCIDENT"] = str(tmp_path)
+    environment |= {"ACCIDENT": str(tmp_path), "GIT_DIR": "/nowhere"}
     command = [
         Path(sys.executable).with_name("mpiexec"),
         "-n",
@@ -156,7 +156,11 @@ def test_tasks_that_do_not_find_each_other_are_an_error(tmp_path, simulate, vari
 def test_a_second_run_at_the_same_time_is_refused(tmp_path, grid, simulate, reference, store_bytes):
     path = tmp_path / "store.zarr"
     run = subprocess.Popen(
-        [sys.executable, DISTURBED, "9", "slow", "", *grid], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, DISTURBED, "9", "slow", "", *grid],
+        cwd=tmp_path,
+        env=os.environ | {"GIT_DIR": "/nowhere"},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         while not list((path / ".shards").glob("*.json")) if path.exists() else True:
