@@ -103,6 +103,8 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     )
     if state == "resumed":
         trainer.resume()
+    else:
+        trainer.fit_whitening()
     if main_process:
         _log.info(
             "%s: %s, %d weights, on %d process%s (%s, %d threads each)",

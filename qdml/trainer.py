@@ -29,7 +29,9 @@ __all__ = ["Trainer", "learning_rate"]
 _log = logging.getLogger(__name__)
 
 # Roles of random streams, apart from those of `dataset`.
-_TRAINING, _VALIDATION = 11, 12
+_TRAINING, _VALIDATION, _WHITENING = 11, 12, 13
+# Patterns from which a whitening is fitted: enough for the leading few hundred components.
+_WHITENING_PATTERNS = 8192
 # Every so many steps the parts of a step are timed, which on a GPU means waiting for it.
 _TIMED_EVERY = 16
 
@@ -97,7 +99,6 @@ class Trainer:
         self.folder, self.card, self._stop_requested, self._q = folder, card, stop_requested, q
         self._dtype, self._autocast = _precision(config.trainer.precision, processes.device)
         self.model = model.to(processes.device, self._dtype)
-        self._wrapped = processes.wrap(self.model)
         optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         self.optimizer = optimizers[config.optim.name](
             self.model.parameters(), lr=config.optim.learning_rate, weight_decay=config.optim.weight_decay
@@ -114,9 +115,30 @@ class Trainer:
         if self.processes.rank == 0:
             self.folder.keep_metrics(self.step)
 
+    def fit_whitening(self) -> None:
+        """Fix the input whitening of a new network that has one, from augmented training patterns (collective)."""
+        fit = getattr(self.model, "fit", None)
+        if fit is None:
+            return
+        size = self.config.trainer.batch // self.config.data.lanes
+        n = self._q.numel()
+        # Count, sum and sum of products, in one array so that one sum over the processes does.
+        moments = torch.zeros((n + 1, n + 1), dtype=torch.float64)
+        for lane in self.lanes:
+            for draw in range(math.ceil(_WHITENING_PATTERNS / self.config.trainer.batch)):
+                generator = self._generator(_WHITENING, draw, lane.number)
+                x_BCQ = self._input(*self.recipe.random(lane.batch(draw, size).intensity, generator))
+                x_BQ = torch.cat([x_BCQ[:, 0].double(), x_BCQ.new_ones(size, 1).double()], dim=1)
+                moments += (x_BQ.T @ x_BQ).cpu()
+        moments = self.processes.sum(moments)
+        count, mean = moments[n, n], moments[n, :n] / moments[n, n]
+        covariance = moments[:n, :n] / count - mean[:, None] * mean
+        fit(*self.processes.broadcast((mean, covariance)))
+
     def run(self) -> Literal["finished", "interrupted"]:
         """Train until the last step or until asked to stop; the state is saved either way."""
         trainer, main = self.config.trainer, self.processes.rank == 0
+        self._wrapped = self.processes.wrap(self.model)
         board = self._open_board() if main else None
         started, earlier = time.perf_counter(), self.seconds
         loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=self.processes.device), 0
@@ -164,7 +186,7 @@ class Trainer:
             times.append(self._watch.now())
         inputs = []
         for lane, part in zip(self.lanes, rows, strict=True):
-            generator = lane_generator(self.processes.device, self.config.seed, _TRAINING, self.step, lane.number)
+            generator = self._generator(_TRAINING, self.step, lane.number)
             inputs.append(self._input(*self.recipe.random(part.intensity, generator)))
         x_BCQ = torch.cat(inputs)
         diameter = torch.cat([part.diameter for part in rows])
@@ -187,6 +209,9 @@ class Trainer:
             self._watch.network += times[3] - times[2]
             self._watch.count += 1
         return loss.detach().double()
+
+    def _generator(self, *key: int) -> torch.Generator:
+        return lane_generator(self.processes.device, self.config.seed, *key)
 
     def _input(self, y_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
         return network_input(y_BQ, mask_BQ, self._q, self.config.network.input).to(self._dtype)
@@ -235,7 +260,7 @@ class Trainer:
         totals = torch.zeros((config.data.lanes, len(_SUMS)), dtype=torch.float64)
         self.model.eval()
         for lane in self.lanes:
-            generator = lane_generator(self.processes.device, config.seed, _VALIDATION, lane.number)
+            generator = self._generator(_VALIDATION, lane.number)
             for _ in range(config.trainer.validation_draws):
                 for rows in lane.validation_batches(config.trainer.batch):
                     with self._autocast():

@@ -44,4 +44,11 @@ def build_model(config: AllConvConfig | ResidualMlpConfig, classes: ClassConfig,
     sizes, channels = head_sizes(config.heads, classes), CHANNELS[config.input]
     if isinstance(config, AllConvConfig):
         return AllConv(sizes, channels=channels, n_q=n_q, filters=config.filters, kernels=config.kernels)
-    return ResidualMlp(sizes, channels=channels, n_q=n_q, width=config.width, blocks=config.blocks)
+    return ResidualMlp(
+        sizes,
+        channels=channels,
+        n_q=n_q,
+        components=config.components,
+        width=config.width,
+        blocks=config.blocks,
+    )

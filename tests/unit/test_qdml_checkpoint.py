@@ -63,11 +63,14 @@ def test_new_resumed_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": {**CARD["training"], "optim": {"learning_rate": 0.01}}}, "optim.learning_rate: the model has 0.001, this run asks for 0.01"),
+        (
+            {"training": {**CARD["training"], "optim": {"learning_rate": 0.01}}},
+            "optim.learning_rate: the model has 0.001, this run asks for 0.01",
+        ),
         ({"training": {**CARD["training"], "extra": 1}}, "extra: the model has None, this run asks for 1"),
         ({"store": {"fingerprint": "def"}}, "patterns of the store: the model has abc, this run asks for def"),
     ],
-)  # fmt: skip
+)
 def test_another_configuration_is_refused(tmp_path: Path, change: dict, message: str) -> None:
     folder = ModelFolder(tmp_path)
     folder.open(CARD)

@@ -17,7 +17,8 @@ def allconv(**changes: object) -> AllConvConfig:
 
 
 def mlp(**changes: object) -> ResidualMlpConfig:
-    values = {"name": "residual_mlp", "input": "log_smooth", "heads": "joint", "width": 16, "blocks": 2}
+    sizes = {"components": 20, "width": 16, "blocks": 2}
+    values = {"name": "residual_mlp", "input": "log_smooth", "heads": "joint", **sizes}
     return ResidualMlpConfig(**{**values, **changes})
 
 
@@ -58,11 +59,32 @@ def test_a_joint_head(config) -> None:
 def test_every_weight_gets_a_gradient(config) -> None:
     torch.manual_seed(0)
     model = build_model(config, CLASSES, 1300)
+    if isinstance(config, ResidualMlpConfig):
+        model.fit(torch.zeros(1300), torch.eye(1300))
     logits = model(torch.rand(16, 1 if config.input == "area" else 2, 1300))
     sum(one.logsumexp(dim=1).mean() for one in logits.values()).backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
 
 
+def test_whitening_gives_unit_variance_in_every_kept_direction() -> None:
+    torch.manual_seed(0)
+    # Directions whose standard deviations fall by a factor of 1000 over 40 points.
+    x = torch.randn(4000, 40, dtype=torch.float64) * torch.logspace(0, -3, 40, dtype=torch.float64) + 3
+    x = x @ torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64)).Q
+    model = build_model(mlp(components=30, input="area"), CLASSES, 40).double()
+    model.fit(x.mean(dim=0), torch.cov(x.T))
+    z = (x - model.mean) @ model.whitening
+    assert torch.allclose(torch.cov(z.T), torch.eye(30, dtype=torch.float64), atol=1e-9)
+    model.fit(x.mean(dim=0), torch.ones(40, 40, dtype=torch.float64))
+    assert torch.isfinite(model.whitening).all(), "directions without variance"
+
+
+def test_more_components_than_points() -> None:
+    with pytest.raises(ValueError, match="network.components must be <= 40, the points of a pattern, got 41"):
+        build_model(mlp(components=41), CLASSES, 40)
+
+
 def test_a_pattern_that_is_too_short() -> None:
-    with pytest.raises(ValueError, match=r"network.kernels \[10, 5, 4, 3, 2\] need at least 1200 points, the patterns have 874"):
+    message = r"network.kernels \[10, 5, 4, 3, 2\] need at least 1200 points, the patterns have 874"
+    with pytest.raises(ValueError, match=message):
         AllConv({"diameter": 2}, channels=1, n_q=874, filters=4, kernels=KERNELS)

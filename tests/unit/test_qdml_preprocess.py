@@ -56,8 +56,8 @@ def test_float32_and_bool_masks_are_enough() -> None:
 def test_a_slow_factor_is_removed_but_for_the_ends() -> None:
     y = pattern()
     slow = torch.tensor(np.exp(-0.3 * Q))
-    ones = torch.ones_like(y)
-    change = network_input(y * slow, ones, torch.tensor(Q), "log_smooth") - network_input(y, ones, torch.tensor(Q), "log_smooth")
+    ones, q = torch.ones_like(y), torch.tensor(Q)
+    change = network_input(y * slow, ones, q, "log_smooth") - network_input(y, ones, q, "log_smooth")
     assert change[0, 0, 150:-150].abs().max() < 1e-3
 
 

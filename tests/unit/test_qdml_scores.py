@@ -37,7 +37,8 @@ def test_loss_is_the_cross_entropy_of_either_head() -> None:
     torch.manual_seed(0)
     separate = {"diameter": torch.randn(2, 3), "sigma": torch.randn(2, 2)}
     p = {name: torch.softmax(one, dim=1) for name, one in separate.items()}
-    expected = -(p["diameter"][0, 0].log() + p["diameter"][1, 2].log() + p["sigma"][0, 0].log() + p["sigma"][1, 1].log()) / 2
+    chosen = p["diameter"][0, 0], p["diameter"][1, 2], p["sigma"][0, 0], p["sigma"][1, 1]
+    expected = -sum(one.log() for one in chosen) / 2
     assert float(class_loss(separate, DIAMETER, SIGMA, CLASSES)) == pytest.approx(float(expected), rel=1e-5)
     # Independent quantities: the joint head of their product has the same loss and the same marginals.
     joint = {"joint": (p["diameter"][:, :, None] * p["sigma"][:, None, :]).log().flatten(1)}

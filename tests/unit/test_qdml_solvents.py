@@ -26,7 +26,8 @@ def test_a_liquid_has_its_ring_and_tends_to_free_atoms(name: str) -> None:
     atoms = {"hexane": (6, 14), "toluene": (7, 8)}[name]
     far = np.array([14.9])
     free = sum(
-        n * (scattering_factor(e, far, anomalous=False).real ** 2 + compton(e, far)) for n, e in zip(atoms, "CH", strict=True)
+        n * (scattering_factor(element, far, anomalous=False).real ** 2 + compton(element, far))
+        for n, element in zip(atoms, "CH", strict=True)
     )
     assert liquid_profile(name, far) == pytest.approx(free, rel=0.05)
 
