@@ -12,6 +12,7 @@ the number of cores nor on the number of ranks.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
 
 __all__ = ["Basis", "Synthesis", "basis_partial"]
 
-# Rows of a task: enough for BLAS to reach its speed, few enough to share out among cores.
+# Rows or points of a task on a CPU: enough for BLAS to reach its speed, few enough to share out among cores.
 _ROWS = 64
+_POINTS = 32
+# Rows of a task on a GPU, which is filled by one.
+_GPU_ROWS = 4096
 # The size tables of all (D, σ) of a grid are kept when they fit into this many bytes, else only those of a shard.
 _TABLE_BYTES = 512 * 2**20
 
@@ -79,13 +83,16 @@ def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np, threads:
     """
     out = np.empty((len(family.pairs), len(family.diameter), len(q)))
 
-    def fill(index: int) -> None:
+    def fill(task: tuple[int, slice]) -> None:
+        index, points = task
         table = family.pairs[index]
-        waves = sinc(xp.asarray(table.distance)[:, None] * xp.asarray(q)[None, :])
+        waves = sinc(xp.asarray(table.distance)[:, None] * xp.asarray(q[points])[None, :])
         grown = xp.cumsum(xp.asarray(table.entering) @ waves, axis=0)
-        out[index] = grown if xp is np else xp.asnumpy(grown)
+        out[index, :, points] = grown if xp is np else xp.asnumpy(grown)
 
-    _run(fill, range(len(family.pairs)), xp=xp, threads=threads)
+    width = _POINTS if xp is np else len(q)
+    strips = [slice(start, start + width) for start in range(0, len(q), width)]
+    _run(fill, itertools.product(range(len(family.pairs)), strips), xp=xp, threads=threads)
     return out
 
 
@@ -105,7 +112,7 @@ class Synthesis:
             threads: CPU cores to use with NumPy.
         """
         self._basis, self._config, self._q, self._xp = basis, config, q, xp
-        self._threads = threads
+        self._threads, self._rows = threads, _ROWS if xp is np else _GPU_ROWS
         # Pairs last: a strip of Q of all pairs is then one contiguous row of the matrix products.
         self._partial = xp.asarray(np.ascontiguousarray(np.moveaxis(basis.partial, 0, -1)))
         self._sizes = np.empty((0, 2))
@@ -162,10 +169,10 @@ class Synthesis:
         _run(
             fill,
             (
-                (condition, rows[start : start + _ROWS])
+                (condition, rows[start : start + self._rows])
                 for condition in range(len(conditions))
                 for rows in [np.flatnonzero(group == condition)]
-                for start in range(0, len(rows), _ROWS)
+                for start in range(0, len(rows), self._rows)
             ),
             xp=xp,
             threads=self._threads,
@@ -187,7 +194,7 @@ class Synthesis:
             window = slice(used[0], used[-1] + 1)
             table[rows] = xp.asarray(np.ascontiguousarray(weights[rows, window])) @ flat[window]
 
-        blocks = (slice(start, start + _ROWS) for start in range(0, len(sizes), _ROWS))
+        blocks = (slice(start, start + self._rows) for start in range(0, len(sizes), self._rows))
         _run(fill, blocks, xp=xp, threads=self._threads)
         partial = xp.reshape(table, (len(sizes), *self._partial.shape[1:]))
         self._sizes, self._tables = sizes, (partial, xp.asarray(weights @ n_atoms))
