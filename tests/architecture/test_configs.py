@@ -1,4 +1,4 @@
-"""Every named run composes and passes the checks of its command."""
+"""Every choice of `conf/` composes and passes the checks of its command."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,27 @@ from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
 from hpc.crystal import load_material
-from qdml.config import TrainConfig, read_config
+from qdml.config import EvaluateConfig, TrainConfig, read_config
 
-ROOT = Path(__file__).resolve().parents[2]
+CONF = Path(__file__).resolve().parents[2] / "conf"
+NAMED_RUNS = {"simulate": "experiment", "train": "training"}
 
 
 def named(group: str) -> list[str]:
-    """The choices of a group of `conf/`."""
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+    """The choices of a group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def groups(command: str) -> list[str]:
+    """The groups that a command composes."""
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))["defaults"]  # type: ignore
+    names = [next(iter(entry)) for entry in defaults if isinstance(entry, dict)]
+    return [name for name in names if not name.startswith("override ")]
+
+
+def choices(command: str) -> list[str]:
+    others = [group for group in groups(command) if group != NAMED_RUNS.get(command)]
+    return [f"{group}={name}" for group in others for name in named(group)]
 
 
 def composed(command: str, *overrides: str) -> dict[str, Any]:
@@ -24,22 +37,16 @@ def composed(command: str, *overrides: str) -> dict[str, Any]:
         return OmegaConf.to_container(compose(command, [*overrides]), resolve=True)  # type: ignore[return-value]
 
 
+def test_every_folder_is_a_group_of_some_command() -> None:
+    folders = {path.name for path in CONF.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert folders == {group for command in ("simulate", "train", "evaluate") for group in groups(command)}
+    assert all(named(folder) for folder in folders)
+
+
 @pytest.mark.parametrize("experiment", named("experiment"))
 def test_experiment_can_be_simulated(experiment: str) -> None:
     config = SimulateConfig.from_mapping(composed("simulate", f"experiment={experiment}"))
     assert experiment in config.store.path, "two experiments must not share a store"
-
-
-@pytest.mark.parametrize(
-    "choice", [f"{group}={name}" for group in ("grid", "shape", "device", "store") for name in named(group)]
-)
-def test_every_choice_composes(choice: str) -> None:
-    SimulateConfig.from_mapping(composed("simulate", "energy_kev=22", choice))
-
-
-@pytest.mark.parametrize("material", named("material"))
-def test_every_material_loads(material: str) -> None:
-    assert load_material(material).name.lower() == material
 
 
 @pytest.mark.parametrize("experiment", named("training"))
@@ -51,9 +58,22 @@ def test_experiment_can_be_trained_on(experiment: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [f"{group}={name}" for group in ("augment", "model", "optim", "trainer") for name in named(group)],
-)
-def test_every_choice_of_training_composes(choice: str) -> None:
+@pytest.mark.parametrize("choice", choices("simulate"))
+def test_choice_of_simulate(choice: str) -> None:
+    SimulateConfig.from_mapping(composed("simulate", "energy_kev=22", choice))
+
+
+@pytest.mark.parametrize("choice", choices("train"))
+def test_choice_of_train(choice: str) -> None:
     read_config(TrainConfig, composed("train", choice))
+
+
+@pytest.mark.parametrize("choice", choices("evaluate"))
+def test_choice_of_evaluate(choice: str) -> None:
+    required = ("model=runs/model", "data.store=runs/store.zarr", "output=runs/evaluation")
+    read_config(EvaluateConfig, composed("evaluate", *required, choice))
+
+
+@pytest.mark.parametrize("material", named("material"))
+def test_material_has_the_name_of_its_file(material: str) -> None:
+    assert load_material(material).name.lower() == material
