@@ -94,6 +94,12 @@ def help_of(module: str) -> str:
     ).stdout
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
 def test_files_are_short(project_files) -> None:
     suffixes = {".py", ".cu", ".cuh", ".hpp", ".sh", ".yaml"}
     long = {
