@@ -50,6 +50,10 @@ if [[ ! -f slurm/job.sh ]]; then
 fi
 source slurm/job.sh
 
+# MPICH's ranks tell each other their addresses through srun, whose pmi2 cuts lines at 1024 characters. Those of UCX can be
+# longer, and then the job hangs (pmodels/mpich issue 6924); those of OFI are short. Other libraries are left alone.
+if [[ -e $QD_VENV/lib/libmpi.so ]]; then export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}; fi
+
 # --mpi            the wire-up protocol of the MPI library; with a wrong one every rank would be alone (qd-simulate refuses)
 # -K1              one dead rank ends the step; the others would wait for it until the time limit
 # --cpus-per-task  since SLURM 22.05 srun does not take it over from the job

@@ -50,8 +50,9 @@ if [[ ! -f slurm/job.sh ]]; then
 fi
 source slurm/job.sh
 
-# Rendezvous: rank 0 runs on this node. SLURM's own address of it is reachable from the others even where its name is not.
-MASTER_ADDR=$(scontrol show node "$SLURMD_NODENAME" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+# Rendezvous: rank 0 runs on the first node. SLURM's own address of it is reachable from the others even where its name is not.
+read -r first_node < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MASTER_ADDR=$(scontrol show node "$first_node" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
 # Jobs on one node differ in id; 10000-29999 is below the range from which Linux takes ports for outgoing connections.
 MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT

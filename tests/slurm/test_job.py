@@ -14,18 +14,22 @@ SLURM = Path(__file__).resolve().parents[2] / "slurm"
 
 # The step: notes what it was given, ends with $STATUS, and if that is empty waits for a signal, whose name it notes.
 SRUN = """#!/usr/bin/env bash
-printf '%s\\n' "$@" "MASTER=${MASTER_ADDR:-}:${MASTER_PORT:-}" > srun.new
+printf '%s\\n' "$@" "MASTER=${MASTER_ADDR:-}:${MASTER_PORT:-}" "NETMOD=${MPIR_CVAR_CH4_NETMOD:-}" > srun.new
 for name in TERM USR1; do trap "echo $name > signal; exit $AFTER_SIGNAL" "$name"; done
 mv srun.new srun.txt
 if [[ -n $STATUS ]]; then exit "$STATUS"; fi
 for ((i = 0; i < 200; i++)); do sleep 0.1; done
 """
 SCONTROL = """#!/usr/bin/env bash
-if [[ $1 == show ]]; then echo "   NodeAddr=10.1.2.3 NodeHostName=$3 Version=22.05"; else echo "$@" >> scontrol.txt; fi
+case "$*" in
+  "show hostnames node[7-8]") printf 'node7\\nnode8\\n' ;;
+  "show node node7") echo "   NodeAddr=10.1.2.3 NodeHostName=host7 Version=22.05" ;;
+  *) echo "$@" >> scontrol.txt ;;
+esac
 """
 JOB = {
     "SLURM_JOB_ID": "20042",
-    "SLURMD_NODENAME": "node7",
+    "SLURM_JOB_NODELIST": "node[7-8]",
     "SLURM_CPUS_PER_TASK": "3",
     "SLURM_NTASKS_PER_NODE": "2",
     "QD_VENV": "venv",
@@ -63,7 +67,11 @@ def run_job(repository: Path) -> Callable[..., Finished]:
     def run(
         template: str, *overrides: str, time_limit: bool = False, status: int | str = "", **env: str
     ) -> Finished:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "QD_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLURM_", "QD_", "MPIR_"))
+        }
         # srun and scontrol come from the environment's folder: that job.sh puts it first is part of the test.
         outcome = {"STATUS": "" if time_limit else str(status), "AFTER_SIGNAL": str(status)}
         process = subprocess.Popen(
@@ -98,7 +106,15 @@ def test_train_meets_at_the_address_of_its_first_node(run_job) -> None:
     assert job.status == 0, job.stderr
     assert " ".join(job.step[:6]) == "-K1 --cpus-per-task=3 python -u -m qdml.train"
     assert job.step[6:8] == ["output=runs/20042", "trainer.threads=3"]
-    assert job.step[8:] == ["experiment=smoke", "MASTER=10.1.2.3:10042"]
+    assert job.step[8:10] == ["experiment=smoke", "MASTER=10.1.2.3:10042"]
+
+
+def test_only_the_mpich_of_the_environment_is_told_how_to_connect(run_job, repository: Path) -> None:
+    assert run_job("simulate.sh", status=0).step[-1] == "NETMOD="
+    (repository / "venv" / "lib").mkdir()
+    (repository / "venv" / "lib" / "libmpi.so").touch()
+    assert run_job("simulate.sh", status=0).step[-1] == "NETMOD=ofi"
+    assert run_job("simulate.sh", status=0, MPIR_CVAR_CH4_NETMOD="ucx").step[-1] == "NETMOD=ucx"
 
 
 @pytest.mark.parametrize("status", [1, 75, 137])

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-# 2400 patterns in 300 shards: seconds of work, so that a job can be met in the middle of it.
+# 7200 patterns in 300 shards: seconds of work, so that a job can be met in the middle of it.
 GRID = (
     "experiment=smoke",
     "device=cpu",
     "q.step=0.01",
-    "grid.strain=-0.002 to 0.004 in 400",
-    "store.rows_per_shard=8",
-    "store.rows_per_chunk=8",
+    "grid.strain=-0.002 to 0.004 in 1200",
+    "store.rows_per_shard=24",
+    "store.rows_per_chunk=24",
 )
 SHARDS = 300
 # Seconds, too. The state is saved only when somebody asks for it.
@@ -84,7 +84,8 @@ def test_four_ranks_on_two_nodes_equal_one_process(cluster, pipeline, reference_
     shown = cluster.completed(pipeline[0])
     assert (shown["NodeList"], shown["NumTasks"]) == ("n[1-2]", "4")
     store = cluster.folder / "four.zarr"
-    assert {json.loads(record)["content"]["rank"] for record in records(store).values()} == {0, 1, 2, 3}
+    ranks = {json.loads(record)["content"]["rank"] for record in records(store).values()}
+    assert ranks & {0, 1} and ranks & {2, 3}  # of the first and of the second node
     assert intensity(store) == intensity(reference_store)
 
 
@@ -102,6 +103,7 @@ def test_training_on_two_nodes_follows_and_equals_two_processes(
 def test_a_requeued_simulation_keeps_its_shards_and_ends_in_the_same_bytes(cluster, reference_store) -> None:
     store = cluster.folder / "requeued.zarr"
     job = cluster.submit("simulate.sh", *GRID, "store.path=requeued.zarr", options=TWO_RANKS)
+    after = cluster.run("sbatch", "--parsable", f"--dependency=afterok:{job}", "--wrap", "true")
     cluster.interrupt(job, lambda: len(records(store)) > 0)
     cluster.wait(job, "PENDING")
     kept = records(store)
@@ -110,6 +112,7 @@ def test_a_requeued_simulation_keeps_its_shards_and_ends_in_the_same_bytes(clust
     assert f"requeue job {job} (restart 1 of at most 20)" in cluster.log(job)
     assert intensity(store) == intensity(reference_store)
     assert kept.items() <= records(store).items()  # they say who made a shard and in what time
+    cluster.completed(int(after))  # it has waited for the end, not for the interruption
 
 
 def test_a_requeued_training_resumes_and_ends_in_the_same_weights(cluster, reference_model: Path) -> None:
