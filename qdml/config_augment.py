@@ -88,7 +88,7 @@ class InstrumentConfig:
     fraction: tuple[float, float]
     """Nanocrystals' share of the area; the rest is solvent and background."""
     texture: tuple[float, float]
-    """Standard deviation of ln(gain) of the reflections (dried films are oriented)."""
+    """Standard deviation of ln(gain) of the reflections of one direction (dried films are oriented)."""
 
     def __post_init__(self) -> None:
         where = f"augment.instruments[{self.name}]"
@@ -142,8 +142,8 @@ class InstrumentRecipeConfig:
     """Standard deviation of ln(gain) that turns the known solvents into their unknown relatives."""
     solvent_length: float
     """Shortest feature of that gain [Å⁻¹]."""
-    texture_length: float
-    """Shortest feature of the gain of the reflections [Å⁻¹]."""
+    texture_blend: float
+    """Width of the step between the gains of neighbouring reflections [Å⁻¹]."""
 
     def __post_init__(self) -> None:
         _check_solvents(self.solvents)
@@ -152,7 +152,7 @@ class InstrumentRecipeConfig:
         require(len(set(names)) == len(names), f"augment.instruments must have different names, got {names}")
         require_range("augment.background_share", self.background_share, least=0, most=1)
         require_range("augment.background_decay", self.background_decay, least=-10)
-        for name in ("background_length", "solvent_length", "texture_length"):
+        for name in ("background_length", "solvent_length", "texture_blend"):
             require(getattr(self, name) > 0, f"augment.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
         for name in ("background_spread", "solvent_spread"):
             require(getattr(self, name) >= 0, f"augment.{name} must be >= 0, got {getattr(self, name)}")

@@ -7,8 +7,8 @@ A recipe draws its parameters for every pattern from one generator (training), o
   area 1000·fraction, the solvent the rest; y' = Poisson(y·scale)/scale. L. Allara, F. Bertolotti, A. Guagliardi,
   npj Comput. Mater. (2024), 10.1038/s41524-024-01241-6.
 - `instrument`: real samples on real instruments. The clean pattern gets correlated motion and a disordered shell
-  (`neighbours`), oriented reflections, the instrument's resolution, zero shift and Kα2, then solvents, a smooth
-  background, a visible window and counting noise. One cell per instrument.
+  (`neighbours`), oriented reflections (`reflections`), the instrument's resolution, zero shift and Kα2, then solvents,
+  a smooth background, a visible window and counting noise. One cell per instrument.
 
 Symbols: B pattern, Q point of the grid, S solvent, q [Å⁻¹].
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpc.crystal import Material
 from qdml.augment import (
     SmoothField,
     blur,
@@ -34,6 +35,8 @@ from qdml.augment import (
     with_kalpha2,
 )
 from qdml.config import AllaraConfig, InstrumentRecipeConfig, SolventConfig
+from qdml.neighbours import CORRELATION_NODES, neighbour_terms
+from qdml.reflections import direction_weights
 from qdml.solvents import solvent_profile
 
 __all__ = ["AREA", "AllaraRecipe", "InstrumentRecipe", "Recipe", "build_recipe"]
@@ -140,8 +143,10 @@ class InstrumentRecipe(Recipe):
         self._solvent_SQ = _solvents(config.solvents, q, device)
         self._background = SmoothField(self._q, config.background_length)
         self._solvent_gain = SmoothField(self._q, config.solvent_length)
-        self._texture = SmoothField(self._q, config.texture_length)
-        self._correlated_SNQ, self._halo_SQ = _neighbour_tables(config, q, attrs, device)
+        material = Material.from_config(attrs["config"]["material"]).with_b_iso(attrs["config"]["b_iso"])
+        weights = direction_weights(material, q, blend=config.texture_blend)
+        self._direction_DQ = torch.as_tensor(weights, dtype=torch.float32, device=device)
+        self._correlated_SNQ, self._halo_SQ = _neighbour_tables(config, material, q, attrs, device)
 
         def column(name: str) -> torch.Tensor:
             values = [getattr(instrument, name) for instrument in config.instruments]
@@ -181,7 +186,7 @@ class InstrumentRecipe(Recipe):
         mask_BQ = window_mask(draw("q_first"), draw("q_last"), self._q)
         # Sample: near neighbours, oriented reflections.
         dots_BQ = self._with_neighbours(clean_BQ, generator)
-        gain_BQ = torch.exp(draw("texture") * self._texture.draw(n, generator))
+        gain_BQ = torch.exp(draw("texture") * (normal((n, len(self._direction_DQ))) @ self._direction_DQ))
         dots_BQ = scale_reflections(dots_BQ, gain_BQ, step=self._step)
         # Instrument.
         shift_B1 = self._zero_shift[instrument_B, None] * normal((n, 1))
@@ -260,21 +265,17 @@ def _solvents(solvents: Sequence[SolventConfig], q: np.ndarray, device: torch.de
 
 
 def _neighbour_tables(
-    config: InstrumentRecipeConfig, q: np.ndarray, attrs: Mapping[str, Any], device: torch.device
+    config: InstrumentRecipeConfig, material: Material, q: np.ndarray, attrs: Mapping[str, Any], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(shell, node, Q) and (shell, Q) float32 near-neighbour terms of the store's material."""
-    from hpc.crystal import Material
-    from qdml.neighbours import CORRELATION_NODES, neighbour_terms
-
-    near, simulated = config.near_neighbours, attrs["config"]
+    near = config.near_neighbours
     if near.shells == 0:
         return torch.zeros((0, len(CORRELATION_NODES), q.size), device=device), torch.zeros((0, q.size), device=device)
-    material = Material.from_config(simulated["material"]).with_b_iso(simulated["b_iso"])
     terms = neighbour_terms(
         material,
         q,
         energy_kev=attrs["energy_kev"],
-        anomalous=simulated["anomalous"],
+        anomalous=attrs["config"]["anomalous"],
         shells=near.shells,
         halo_b=near.halo_b,
     )

@@ -100,7 +100,7 @@ REFUSED_BY_INSTRUMENT = {
     "augment.instruments.1.weight": (0, r"instruments\[laboratory\].weight must be > 0"),
     "augment.near_neighbours.correlation": ([0, 1.1], "correlation must be"),
     "augment.background_share": ([0.0, 2.0], "background_share must be"),
-    "augment.texture_length": (0, "texture_length must be > 0"),
+    "augment.texture_blend": (0, "texture_blend must be > 0"),
 }
 
 
