@@ -38,14 +38,14 @@ fi
 # Exit status of a command that has saved its state and stopped because it was asked to (EX_TEMPFAIL in sysexits.h).
 readonly EXIT_INTERRUPTED=75
 
-interrupted=false
+interruptions=0
 step_signal=
 step_pid=
 
 pass_on() { kill -s "$step_signal" "$step_pid" 2>/dev/null || true; }  # srun forwards it to every rank; it may be gone by now
 
 on_time_limit() {
-  interrupted=true
+  interruptions=$((interruptions + 1))
   if [[ -n $step_pid ]]; then pass_on; fi
 }
 trap on_time_limit USR1
@@ -62,17 +62,16 @@ run_step() {
   step_signal=$1
   "${@:2}" &
   step_pid=$!
-  if $interrupted; then pass_on; fi  # announced while the step was being started
+  if (( interruptions )); then pass_on; fi  # announced while the step was being started
 
   # A trapped signal ends `wait` early: wait again until it returns without one.
-  local status seen
-  while :; do
-    seen=$interrupted status=0
+  local status seen=-1
+  until (( interruptions == seen )); do
+    seen=$interruptions status=0
     wait "$step_pid" || status=$?
-    [[ $interrupted == "$seen" ]] && break
   done
 
-  if ! $interrupted || (( status == 0 )); then exit "$status"; fi
+  if (( ! interruptions || status == 0 )); then exit "$status"; fi
   case $status in
     # Saved and stopped; or, by number, ended by one of KILL, USR1, TERM: ours, or srun's -K1 that follows the first rank to go.
     "$EXIT_INTERRUPTED" | $((128 + 9)) | $((128 + 10)) | $((128 + 15))) requeue ;;

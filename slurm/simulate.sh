@@ -15,7 +15,7 @@
 #SBATCH --nodes=2
 # One rank per GPU: as many as --gpus-per-node. Without GPUs: as many as fit the cores.
 #SBATCH --ntasks-per-node=2
-# One core computes or feeds the GPU, one compresses and writes shards.
+# One core computes or feeds the GPU, one writes shards and answers the other ranks.
 #SBATCH --cpus-per-task=2
 # Short jobs are started in gaps of the schedule, and an unfinished grid goes on in the next one.
 #SBATCH --time=01:00:00

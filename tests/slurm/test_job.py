@@ -15,7 +15,7 @@ SLURM = Path(__file__).resolve().parents[2] / "slurm"
 # The step: notes what it was given, ends with $STATUS, and if that is empty waits for a signal, whose name it notes.
 SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" "MASTER=${MASTER_ADDR:-}:${MASTER_PORT:-}" "NETMOD=${MPIR_CVAR_CH4_NETMOD:-}" > srun.new
-for name in TERM USR1; do trap "echo $name > signal; exit $AFTER_SIGNAL" "$name"; done
+for name in TERM USR1; do trap "echo $name > signal; sleep 0.5; touch stopped.txt; exit $AFTER_SIGNAL" "$name"; done
 mv srun.new srun.txt
 if [[ -n $STATUS ]]; then exit "$STATUS"; fi
 for ((i = 0; i < 200; i++)); do sleep 0.1; done
@@ -24,7 +24,7 @@ SCONTROL = """#!/usr/bin/env bash
 case "$*" in
   "show hostnames node[7-8]") printf 'node7\\nnode8\\n' ;;
   "show node node7") echo "   NodeAddr=10.1.2.3 NodeHostName=host7 Version=22.05" ;;
-  *) echo "$@" >> scontrol.txt ;;
+  *) echo "$* $([[ -e stopped.txt ]] && echo after || echo during) the step" >> scontrol.txt ;;
 esac
 """
 JOB = {
@@ -62,10 +62,10 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_job(repository: Path) -> Callable[..., Finished]:
-    """Run a template as the batch script of a job; `time_limit` sends USR1 when the step runs."""
+    """Run a template as the batch script of a job; when the step runs, send USR1 `time_limit` times."""
 
     def run(
-        template: str, *overrides: str, time_limit: bool = False, status: int | str = "", **env: str
+        template: str, *overrides: str, time_limit: int = 0, status: int | str = "", **env: str
     ) -> Finished:
         kept = {
             name: value
@@ -87,7 +87,9 @@ def run_job(repository: Path) -> Callable[..., Finished]:
             deadline = time.monotonic() + 20
             while not (repository / "srun.txt").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGUSR1)
+            for _ in range(time_limit):
+                process.send_signal(signal.SIGUSR1)
+                time.sleep(0.1)
         return Finished(repository, process)
 
     return run
@@ -137,24 +139,30 @@ def test_a_step_that_fails_by_itself_fails_the_job(run_job, status: int) -> None
 def test_the_time_limit_stops_the_step_and_requeues(
     run_job, template: str, passed_on: str, status: int
 ) -> None:
-    job = run_job(template, time_limit=True, status=status)
+    job = run_job(template, time_limit=1, status=status)
     assert job.signal == passed_on
-    assert job.scontrol == "requeue 20042\n"
+    assert job.scontrol == "requeue 20042 after the step\n"
     assert "restart 1 of at most 20" in job.stdout
     assert job.status == status  # not 0: should the requeue get lost, the job counts as failed
 
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_step_that_ends_at_the_time_limit_is_over(run_job, status: int) -> None:
-    job = run_job("train_ddp.sh", time_limit=True, status=status)
+    job = run_job("train_ddp.sh", time_limit=1, status=status)
     assert job.signal == "USR1"
     assert job.status == status
     assert not job.scontrol
 
 
+def test_a_repeated_signal_does_not_cut_the_wait_short(run_job) -> None:
+    job = run_job("train_ddp.sh", time_limit=3, status=75)
+    assert job.status == 75
+    assert job.scontrol == "requeue 20042 after the step\n"
+
+
 def test_restarts_have_a_limit(run_job) -> None:
     limits = {"QD_MAX_REQUEUES": "3", "SLURM_RESTART_COUNT": "3"}
-    job = run_job("train_ddp.sh", time_limit=True, status=75, **limits)
+    job = run_job("train_ddp.sh", time_limit=1, status=75, **limits)
     assert job.status == 2
     assert not job.scontrol
     assert "restarted 3 times, and QD_MAX_REQUEUES is 3" in job.stderr
