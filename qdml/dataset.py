@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,15 +77,20 @@ class Lane:
         position = np.arange(step * size, (step + 1) * size)
         order = np.empty(size, dtype=np.int64)
         for epoch in range(position[0] // n, position[-1] // n + 1):
-            rng = np.random.default_rng((self.seed, _PERMUTATION, self.number, epoch))
             here = position // n == epoch
-            order[here] = rng.permutation(n)[position[here] % n]
+            order[here] = _permutation(n, self.seed, self.number, int(epoch))[position[here] % n]
         return self.train.take(torch.from_numpy(order).to(self.train.intensity.device))
 
     def validation_batches(self, size: int) -> Iterator[Rows]:
         """The validation rows in order, at most `size` at a time."""
         for start in range(0, len(self.validation), size):
             yield self.validation.take(slice(start, start + size))
+
+
+@lru_cache(maxsize=64)
+def _permutation(n: int, seed: int, lane: int, epoch: int) -> np.ndarray:
+    """The order of an epoch of a lane; kept, since every step of the epoch asks for it."""
+    return np.random.default_rng((seed, _PERMUTATION, lane, epoch)).permutation(n)
 
 
 def lane_generator(device: torch.device, *key: int) -> torch.Generator:

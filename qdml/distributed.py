@@ -93,10 +93,8 @@ class Processes:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
-        # One bucket: the same sums in every step, so that a resumed run adds in the same order. Buffers never change.
-        return DistributedDataParallel(
-            model, bucket_cap_mb=1024, gradient_as_bucket_view=True, broadcast_buffers=False
-        )
+        # One bucket: the same sums in every step, so that a resumed run adds in the same order.
+        return DistributedDataParallel(model, bucket_cap_mb=1024, gradient_as_bucket_view=True)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any process."""

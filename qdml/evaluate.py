@@ -81,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     charts.draw_reliability(
         {title: evaluation.reliability(name) for name, title in QUANTITIES.items()}, folder / "calibration.png"
     )
-    q = torch.as_tensor(store.q, dtype=torch.float64, device=device)
+    q = torch.as_tensor(store.q)
     if hasattr(module, "activation_map"):
         _draw_maps(module, card, recipe, rows, q, folder / "activation_maps.png")
     else:
@@ -100,7 +100,7 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
     order = torch.argsort(rows.diameter)
     chosen = rows.take(order[torch.linspace(0, len(rows) - 1, _MAPS, device=order.device).long()])
     with torch.inference_mode():
-        y_BQ, mask_BQ = recipe.cell(0, chosen.intensity, lane_generator(q.device, 0))
+        y_BQ, mask_BQ = recipe.cell(0, chosen.intensity, lane_generator(chosen.intensity.device, 0))
         x_BCQ = network_input(y_BQ, mask_BQ, q, card["input"])
         head = next(iter(module.heads))
         answer = module(x_BCQ)[head].argmax(dim=1)
@@ -114,7 +114,7 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
         f"D = {d:.2f} nm, σ = {100 * s:.0f} %; answer {card['classes']['diameter_nm'][k]:g} nm ({recipe.cells[0]})"
         for d, s, k in zip(chosen.diameter.tolist(), chosen.sigma.tolist(), size.tolist(), strict=True)
     ]
-    draw_activation_maps(q.cpu().numpy(), x_BCQ[:, 0].cpu().numpy(), maps_BQ.cpu().numpy(), titles, path)
+    draw_activation_maps(q.numpy(), x_BCQ[:, 0].cpu().numpy(), maps_BQ.cpu().numpy(), titles, path)
 
 
 def _print_summary(metrics: dict[str, Any], output: str) -> None:

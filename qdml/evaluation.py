@@ -175,7 +175,7 @@ def evaluate_model(
     index = choose_samples(store, card, config.data.split)
     rows = read_rows(store, index, device)
     recipe = build_recipe(training.augment, store.q, store.attrs, device)
-    q = torch.as_tensor(store.q, dtype=torch.float64, device=device)
+    q = torch.as_tensor(store.q)
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES
     everything = read_rows(store, np.arange(store.n_samples), device) if exact else None
 

@@ -36,7 +36,7 @@ def network_input(
     Args:
         intensity_BQ: (B, Q) float, any scale. Values where the mask is 0 are ignored (they must be finite).
         mask_BQ: (B, Q) bool or float, 1 where the pattern was measured.
-        q: (Q,) float [Å⁻¹], uniform.
+        q: (Q,) float [Å⁻¹], uniform; on the CPU, so that reading its step does not wait for a GPU.
         kind: a key of `CHANNELS`.
 
     Returns:

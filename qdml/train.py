@@ -96,7 +96,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
         lanes=lanes,
         recipe=recipe,
         model=build_model(config.network, config.classes, store.q.size),
-        q=torch.as_tensor(store.q, dtype=torch.float64, device=processes.device),
+        q=torch.as_tensor(store.q),
         folder=folder,
         card=card,
         stop_requested=stop_requested,

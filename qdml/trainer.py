@@ -90,7 +90,7 @@ class Trainer:
             lanes: those of this process.
             recipe: augmentation.
             model: the same weights on every process.
-            q: (Q,) on the device.
+            q: (Q,) on the CPU.
             folder: where rank 0 writes.
             card: of the model, completed as training goes.
             stop_requested: asked after every step; true once the run shall save its state and end.
@@ -101,7 +101,9 @@ class Trainer:
         self.model = model.to(processes.device, self._dtype)
         optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         self.optimizer = optimizers[config.optim.name](
-            self.model.parameters(), lr=config.optim.learning_rate, weight_decay=config.optim.weight_decay
+            [weight for weight in self.model.parameters() if weight.requires_grad],
+            lr=config.optim.learning_rate,
+            weight_decay=config.optim.weight_decay,
         )
         self.step, self.best_step, self.best_loss, self.seconds = 0, 0, math.inf, 0.0
         self._watch = _Stopwatch(_device=processes.device)

@@ -28,9 +28,6 @@ _WINDOW = 16
 class ResidualMlp(nn.Module):
     """Whitening -> dense embedding -> residual blocks -> logits of each head."""
 
-    mean: torch.Tensor
-    whitening: torch.Tensor
-
     def __init__(
         self, heads: Mapping[str, int], *, channels: int, n_q: int, components: int, width: int, blocks: int
     ) -> None:
@@ -50,8 +47,9 @@ class ResidualMlp(nn.Module):
         super().__init__()
         if components > n_q:
             raise ValueError(f"network.components must be <= {n_q}, the points of a pattern, got {components}")
-        self.register_buffer("mean", torch.zeros(n_q))
-        self.register_buffer("whitening", torch.zeros(n_q, components))
+        # Fixed, but no buffers: DistributedDataParallel sends buffers round before every step.
+        self.mean = nn.Parameter(torch.zeros(n_q), requires_grad=False)
+        self.whitening = nn.Parameter(torch.zeros(n_q, components), requires_grad=False)
         self.embed = nn.Linear(components + (channels - 1) * (n_q // _WINDOW), width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
