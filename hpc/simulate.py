@@ -251,7 +251,7 @@ def _share_out(
             # Other ranks are still at work on their last piece.
             time.sleep(0.02)
             progress.show(counter.finished)
-        progress.show(total)
+        progress.conclude()
     counter.close()
 
 

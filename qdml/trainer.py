@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import torch
 
+from hpc.progress import Progress
 from qdml.checkpoint import ModelFolder
 from qdml.config import OptimConfig, TrainConfig
 from qdml.dataset import Lane, lane_generator, nearest_class
 from qdml.distributed import Processes
 from qdml.losses import class_loss, class_probabilities
 from qdml.preprocess import network_input
-from qdml.progress import StepProgress
 from qdml.recipes import Recipe
 
 __all__ = ["Trainer", "learning_rate"]
@@ -144,14 +144,14 @@ class Trainer:
         board = self._open_board() if main else None
         started, earlier = time.perf_counter(), self.seconds
         loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=self.processes.device), 0
-        with StepProgress(self.step, trainer.steps, shown=main) as progress:
+        with Progress("training", "steps", trainer.steps, first=self.step, shown=main) as progress:
             while self.step < trainer.steps:
                 loss = self._train_step()
                 self.step += 1
                 self.seconds = earlier + time.perf_counter() - started
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
                 if progress.due():
-                    progress.show(self.step, float(loss))
+                    progress.show(self.step, f"loss {float(loss):.3f}")
                 last = self.step == trainer.steps
                 if self.step % trainer.evaluate_every == 0 or last:
                     self._look(float(loss_sum) / loss_count, board)
@@ -267,8 +267,14 @@ class Trainer:
                 for rows in lane.validation_batches(config.trainer.batch):
                     with self._autocast():
                         logits = self.model(self._input(*self.recipe.random(rows.intensity, generator)))
-                    loss = class_loss(logits, rows.diameter, rows.sigma, config.classes, config.optim.label_width)
-                    values = [float(len(rows)), float(loss) * len(rows), *_scores(logits, rows, config.classes)]
+                    loss = class_loss(
+                        logits, rows.diameter, rows.sigma, config.classes, config.optim.label_width
+                    )
+                    values = [
+                        float(len(rows)),
+                        float(loss) * len(rows),
+                        *_scores(logits, rows, config.classes),
+                    ]
                     totals[lane.number] += torch.tensor(values, dtype=torch.float64)
         self.model.train()
         # Lane by lane and then in the order of the lanes: the same sum for any number of processes.
@@ -309,7 +315,9 @@ def _precision(name: str, device: torch.device) -> tuple[torch.dtype, Callable[[
     from contextlib import nullcontext
 
     if name == "bfloat16" and device.type != "cuda":
-        raise ValueError("trainer.precision=bfloat16 needs CUDA, this process runs on the CPU; choose auto or float32")
+        raise ValueError(
+            "trainer.precision=bfloat16 needs CUDA, this process runs on the CPU; choose auto or float32"
+        )
     if name == "bfloat16" or (name == "auto" and device.type == "cuda"):
         return torch.float32, lambda: torch.autocast("cuda", dtype=torch.bfloat16)
     return (torch.float64 if name == "float64" else torch.float32), nullcontext

@@ -28,8 +28,8 @@ DOORS = {
     "torch.nn.parallel": ("qdml.distributed",),
     "hydra": COMMANDS,
 }
-# What learning may see of simulation: the data contract and pure physics.
-SHARED = ("schema", "store", "device", "dots", "crystal", "ensemble", "form_factors", "debye")
+# What learning may see of simulation: the data contract, pure physics, and the progress line.
+SHARED = ("schema", "store", "device", "dots", "crystal", "ensemble", "form_factors", "debye", "progress")
 
 
 def imported(module: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
