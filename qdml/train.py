@@ -104,6 +104,8 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     if state == "resumed":
         trainer.resume()
     else:
+        if main_process:
+            folder.keep_metrics(0)  # of a run that ended before its first checkpoint
         trainer.fit_whitening()
     if main_process:
         _log.info(
@@ -185,15 +187,17 @@ def _finish(trainer: Any, *, finished: bool) -> None:
     if lines:
         draw_learning_curve(lines, folder.path / "learning_curve.png")
     best = next((line for line in lines if line["step"] == trainer.best_step), None)
-    timing = trainer.timing()
+    timing = trainer.watch.summary()
     trainer.card.update(finished=finished, metrics=best, timing=timing)
     folder.write_card(trainer.card)
-    _log.info(
-        "step time: rows %.1f ms, augmentation %.1f ms, network %.1f ms; with data over fixed batch %.2f, "
-        "with rows over fixed rows %.3f",
-        timing["rows_ms"], timing["augment_ms"], timing["network_ms"],
-        timing["with_data_over_fixed_batch"], timing["with_rows_over_fixed_rows"],
-    )  # fmt: skip
+    if timing:
+        _log.info(
+            "step time: rows %.1f ms, augmentation %.1f ms, network %.1f ms; with data over fixed batch %.2f, "
+            "with rows over fixed rows %.3f",
+            *(timing[name] for name in ("rows_ms", "augment_ms", "network_ms")),
+            timing["with_data_over_fixed_batch"],
+            timing["with_rows_over_fixed_rows"],
+        )
     if not finished:
         _log.info("stopped at step %d, state saved; run the same command again to go on", trainer.step)
     elif best:

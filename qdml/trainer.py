@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -23,6 +22,7 @@ from qdml.distributed import Processes
 from qdml.losses import class_loss, class_probabilities
 from qdml.preprocess import network_input
 from qdml.recipes import Recipe
+from qdml.stopwatch import Stopwatch
 
 __all__ = ["Trainer", "learning_rate"]
 
@@ -32,8 +32,6 @@ _log = logging.getLogger(__name__)
 _TRAINING, _VALIDATION, _WHITENING = 11, 12, 13
 # Patterns from which a whitening is fitted: enough for the leading few hundred components.
 _WHITENING_PATTERNS = 8192
-# Every so many steps the parts of a step are timed, which on a GPU means waiting for it.
-_TIMED_EVERY = 16
 
 #: Columns of the validation sums.
 _SUMS = ("patterns", "loss", "diameter_accuracy", "sigma_accuracy", "diameter_mae_nm", "sigma_mae")
@@ -47,23 +45,6 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
         return config.learning_rate * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, steps - config.warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(slots=True)
-class _Stopwatch:
-    """Seconds in the parts of a step, summed over the timed steps."""
-
-    rows: float = 0.0
-    augment: float = 0.0
-    network: float = 0.0
-    count: int = 0
-    _device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def now(self) -> float:
-        """The time at which the device has done what it was asked."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 class Trainer:
@@ -106,7 +87,7 @@ class Trainer:
             weight_decay=config.optim.weight_decay,
         )
         self.step, self.best_step, self.best_loss, self.seconds = 0, 0, math.inf, 0.0
-        self._watch = _Stopwatch(_device=processes.device)
+        self.watch = Stopwatch(processes.device)
 
     def resume(self) -> None:
         """Continue from the last checkpoint."""
@@ -165,27 +146,12 @@ class Trainer:
             board.close()
         return "finished" if self.step == trainer.steps else "interrupted"
 
-    def timing(self) -> dict[str, float]:
-        """Milliseconds of the parts of a step, and step time with data over step time on a fixed batch."""
-        watch = self._watch
-        count, network = max(watch.count, 1), max(watch.network, 1e-9)
-        return {
-            "rows_ms": 1e3 * watch.rows / count,
-            "augment_ms": 1e3 * watch.augment / count,
-            "network_ms": 1e3 * watch.network / count,
-            "with_rows_over_fixed_rows": 1 + watch.rows / (watch.augment + network),
-            "with_data_over_fixed_batch": 1 + (watch.rows + watch.augment) / network,
-        }
-
     def _train_step(self) -> torch.Tensor:
         """One update; returns the loss of this process's rows (a tensor, so that nothing waits for the device)."""
-        # The first step of a process also compiles and allocates.
-        timed = self.step % _TIMED_EVERY == _TIMED_EVERY - 1
-        times = [self._watch.now()] if timed else []
+        self.watch.start(self.step)
         size = self.config.trainer.batch // self.config.data.lanes
         rows = [lane.batch(self.step, size) for lane in self.lanes]
-        if timed:
-            times.append(self._watch.now())
+        self.watch.lap("rows")
         inputs = []
         for lane, part in zip(self.lanes, rows, strict=True):
             generator = self._generator(_TRAINING, self.step, lane.number)
@@ -193,8 +159,7 @@ class Trainer:
         x_BCQ = torch.cat(inputs)
         diameter = torch.cat([part.diameter for part in rows])
         sigma = torch.cat([part.sigma for part in rows])
-        if timed:
-            times.append(self._watch.now())
+        self.watch.lap("augment")
         rate = learning_rate(self.config.optim, self.step, self.config.trainer.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -204,12 +169,7 @@ class Trainer:
         loss = class_loss(logits, diameter, sigma, self.config.classes, self.config.optim.label_width)
         loss.backward()
         self.optimizer.step()
-        if timed:
-            times.append(self._watch.now())
-            self._watch.rows += times[1] - times[0]
-            self._watch.augment += times[2] - times[1]
-            self._watch.network += times[3] - times[2]
-            self._watch.count += 1
+        self.watch.lap("network")
         return loss.detach().double()
 
     def _generator(self, *key: int) -> torch.Generator:

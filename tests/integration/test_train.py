@@ -120,6 +120,22 @@ def test_work_after_the_last_checkpoint_is_done_again(undisturbed: Path, store: 
     assert_same(tmp_path / "model", undisturbed)
 
 
+def test_a_run_that_died_before_its_first_checkpoint_starts_again(
+    undisturbed: Path, store: Path, tmp_path: Path
+) -> None:
+    def die() -> bool:
+        raise RuntimeError("killed")
+
+    config = config_of(store, tmp_path / "model", "trainer.evaluate_every=1")
+    with pytest.raises(RuntimeError, match="killed"):
+        run_here(config, die)
+    assert len(metrics_of(tmp_path / "model")) == 1
+    assert run_here(config) == 0
+    assert [line["step"] for line in metrics_of(tmp_path / "model")] == list(range(1, 13))
+    bias = "model.heads.sigma.bias"
+    assert torch.equal(state(tmp_path / "model")[bias], state(undisturbed)[bias])
+
+
 def test_the_seed_and_nothing_else_decides(undisturbed: Path, store: Path, tmp_path: Path) -> None:
     for name, seed in (("same", 0), ("other", 1)):
         assert run_here(config_of(store, tmp_path / name, f"seed={seed}")) == 0
