@@ -89,3 +89,17 @@ def test_a_pattern_that_is_too_short() -> None:
     message = r"network.kernels \[10, 5, 4, 3, 2\] need at least 1200 points, the patterns have 874"
     with pytest.raises(ValueError, match=message):
         AllConv({"diameter": 2}, channels=1, n_q=874, filters=4, kernels=KERNELS)
+
+
+def test_whitening_is_not_rounded_to_bfloat16() -> None:
+    torch.manual_seed(0)
+    # All that is to be seen lies in a direction of 10⁻⁸ of the variance.
+    x = torch.randn(64, 1, 32) * torch.tensor([1.0] + [1e-4] * 31)
+    model = build_model(mlp(components=32, input="area", blocks=1), CLASSES, 32)
+    model.fit(torch.zeros(32), torch.diag(torch.tensor([1.0] + [1e-8] * 31)))
+    seen = []
+    model.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
+    model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x)
+    assert torch.allclose(seen[0], seen[1])
