@@ -132,7 +132,8 @@ def draw_cells(
         panels[0].set_yticks(np.arange(len(cells)), cells)
         panels[0].set_ylim(len(cells) - 0.5, -0.5)
         if len(next(iter(curves.values()))) > 1:
-            panels[0].legend(loc="lower left")
+            # Above the panels: inside, there is a point in every corner.
+            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         _save(figure, path)
 
 
