@@ -68,7 +68,10 @@ def test_new_resumed_finished(tmp_path: Path) -> None:
             "optim.learning_rate: the model has 0.001, this run asks for 0.01",
         ),
         ({"training": {**CARD["training"], "extra": 1}}, "extra: the model has None, this run asks for 1"),
-        ({"store": {"fingerprint": "def"}}, "patterns of the store: the model has abc, this run asks for def"),
+        (
+            {"store": {"fingerprint": "def"}},
+            "patterns of the store: the model has abc, this run asks for def",
+        ),
     ],
 )
 def test_another_configuration_is_refused(tmp_path: Path, change: dict, message: str) -> None:
@@ -81,7 +84,10 @@ def test_another_configuration_is_refused(tmp_path: Path, change: dict, message:
 def test_where_things_lie_may_change(tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
     folder.open(CARD)
-    assert folder.open({**CARD, "training": {**CARD["training"], "output": "b", "data": {"store": "y"}}}) == "new"
+    assert (
+        folder.open({**CARD, "training": {**CARD["training"], "output": "b", "data": {"store": "y"}}})
+        == "new"
+    )
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:

@@ -51,7 +51,11 @@ def test_the_benchmark_is_the_published_one() -> None:
     assert config.augment.scales == (200, 30, 8, 3)
     assert [solvent.name for solvent in config.augment.solvents] == ["hexane", "toluene"]
     assert (config.network.filters, config.network.kernels) == (32, (10, 5, 4, 3, 2))
-    assert (config.optim.name, config.optim.learning_rate, config.optim.schedule) == ("adam", 1e-3, "constant")
+    assert (config.optim.name, config.optim.learning_rate, config.optim.schedule) == (
+        "adam",
+        1e-3,
+        "constant",
+    )
     assert config.trainer.batch == 256
 
 
@@ -96,7 +100,10 @@ def test_refused(mapping: dict, key: str) -> None:
 
 REFUSED_BY_INSTRUMENT = {
     "augment.instruments": ([], "at least one instrument"),
-    "augment.instruments.0.resolution": ([0.2, 0.1], r"instruments\[synchrotron\].resolution must be \[low, high\]"),
+    "augment.instruments.0.resolution": (
+        [0.2, 0.1],
+        r"instruments\[synchrotron\].resolution must be \[low, high\]",
+    ),
     "augment.instruments.1.weight": (0, r"instruments\[laboratory\].weight must be > 0"),
     "augment.near_neighbours.correlation": ([0, 1.1], "correlation must be"),
     "augment.background_share": ([0.0, 2.0], "background_share must be"),

@@ -73,7 +73,11 @@ def test_a_batch_across_epochs_joins_them() -> None:
 
 def test_splits_are_disjoint_and_cover_every_pattern() -> None:
     splits = split_samples(1292, 0.7, 0.1, seed=0)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 904, "validation": 130, "test": 258}
+    assert {name: len(part) for name, part in splits.items()} == {
+        "train": 904,
+        "validation": 130,
+        "test": 258,
+    }
     assert np.array_equal(np.sort(np.concatenate(list(splits.values()))), np.arange(1292))
 
 
@@ -125,8 +129,16 @@ def test_nearest_class() -> None:
     [
         (DATA, 3, "data.lanes must be a multiple of the number of processes.*4 lanes for 3 processes"),
         (DataConfig(store="", lanes=13, train=0.6, validation=0.2), 1, "got 13 lanes, memory has 12 shards"),
-        (DataConfig(store="", lanes=12, train=0.6, validation=0.02), 1, "holds no pattern of the validation split"),
-        (DataConfig(store="", lanes=1, train=0.995, validation=0.001), 1, "validation split of 60 patterns would be"),
+        (
+            DataConfig(store="", lanes=12, train=0.6, validation=0.02),
+            1,
+            "holds no pattern of the validation split",
+        ),
+        (
+            DataConfig(store="", lanes=1, train=0.995, validation=0.001),
+            1,
+            "validation split of 60 patterns would be",
+        ),
     ],
 )
 def test_lanes_that_cannot_be_dealt(config: DataConfig, world: int, message: str) -> None:
@@ -138,7 +150,9 @@ def test_lanes_that_cannot_be_dealt(config: DataConfig, world: int, message: str
 def test_a_store_with_impossible_intensities(value: float) -> None:
     store = memory_store()
     store.values[17, 1] = value
-    with pytest.raises(ValueError, match="1 patterns with intensities that are not finite and positive.*sample 17"):
+    with pytest.raises(
+        ValueError, match="1 patterns with intensities that are not finite and positive.*sample 17"
+    ):
         read_rows(store, np.arange(60), CPU)
 
 

@@ -34,7 +34,9 @@ def recipe_of(name: str, *overrides: str, q: np.ndarray = Q):
 @pytest.fixture(scope="module")
 def clean() -> torch.Tensor:
     pbs = load_material("pbs")
-    patterns = [dot_pattern(pbs, q=Q, diameter_nm=d, sigma=0.1, energy_kev=22.0, tail=1e-3) for d in (2.0, 3.0)]
+    patterns = [
+        dot_pattern(pbs, q=Q, diameter_nm=d, sigma=0.1, energy_kev=22.0, tail=1e-3) for d in (2.0, 3.0)
+    ]
     return torch.tensor(np.stack(patterns), dtype=torch.float32)
 
 
@@ -126,5 +128,7 @@ def test_an_instrument_without_any_effect_shows_the_clean_pattern(clean: torch.T
 
 
 def test_a_window_beyond_the_patterns() -> None:
-    with pytest.raises(ValueError, match="windows start at up to 1.6 Å⁻¹, but the store's patterns end at 2.48"):
+    with pytest.raises(
+        ValueError, match="windows start at up to 1.6 Å⁻¹, but the store's patterns end at 2.48"
+    ):
         recipe_of("instrument", q=np.arange(0.9, 2.5, 0.02))

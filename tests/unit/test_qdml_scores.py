@@ -19,7 +19,10 @@ from qdml.metrics import (
 from qdml.recipes import AllaraRecipe
 
 CLASSES = ClassConfig(diameter_nm=(2.0, 3.0, 4.0), sigma=(0.05, 0.1))
-DIAMETER, SIGMA = torch.tensor([2.1, 3.9], dtype=torch.float64), torch.tensor([0.05, 0.09], dtype=torch.float64)
+DIAMETER, SIGMA = (
+    torch.tensor([2.1, 3.9], dtype=torch.float64),
+    torch.tensor([0.05, 0.09], dtype=torch.float64),
+)
 
 
 def test_nearest_labels() -> None:

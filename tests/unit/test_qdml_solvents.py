@@ -44,7 +44,9 @@ def test_a_file_that_does_not_cover_q(tmp_path: Path) -> None:
     q = np.arange(1.0, 12, 0.01)
     np.savetxt(tmp_path / "short.xy", np.stack([q, 3 + np.sin(q)], axis=1))
     solvent = SolventConfig(name="short", file=str(tmp_path / "short.xy"), wavelength=None)
-    with pytest.raises(ValueError, match=r"must cover the patterns' Q, 0.6 to 14.98 Å⁻¹; it has usable points from 1"):
+    with pytest.raises(
+        ValueError, match=r"must cover the patterns' Q, 0.6 to 14.98 Å⁻¹; it has usable points from 1"
+    ):
         solvent_profile(solvent, Q)
 
 
