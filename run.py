@@ -16,13 +16,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 STAMP = ROOT / ".venv" / "debye-dots-is-set-up"
 INSTALL = "python -m pip install -c constraints/cpu.txt -e '.[test,mpich]'"
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 DEMO = {
     "Simulate a grid of PbS patterns on 2 MPI ranks": (
         "mpiexec -n 2 python -m mpi4py -m hpc.simulate experiment=quick store.path=runs/quick/store.zarr"
@@ -103,7 +101,7 @@ def set_up() -> None:
         command = shlex.join([sys.executable, "-m", "venv", "--clear", ".venv"])
         if not importlib.util.find_spec("ensurepip") or step("Make a Python environment in .venv", command):
             sys.exit("Python can make no environment here. On Debian, Ubuntu: sudo apt install python3-venv")
-    if step("Install debye-dots and what it needs in .venv, about 2 GB", f"{INSTALL}{cpu_wheels()}"):
+    if step("Install debye-dots and what it needs in .venv, about 2 GB", INSTALL):
         sys.exit("pip could not install everything, see above. Is there a network, and room on the disk?")
     STAMP.write_text(wanted)
 
@@ -115,15 +113,6 @@ def environment_works() -> bool:
         return subprocess.call(pip, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
-
-
-def cpu_wheels() -> str:
-    """The option for PyTorch's own index where it can be reached: on PyPI, torch brings GBs of CUDA along."""
-    try:
-        urllib.request.urlopen(f"{CPU_WHEELS}/", timeout=5).close()
-    except OSError:
-        return ""
-    return f" --extra-index-url {CPU_WHEELS}"
 
 
 def step(title: str, command: str) -> int:
