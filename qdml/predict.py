@@ -83,7 +83,7 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     except OSError as error:
         raise ValueError(f"cannot make the folder {output}: {error.strerror}; name another with -o") from None
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
     figures = _figure_names(files)
     answers = []
     for (pattern, on_grid), figure in track(
