@@ -31,7 +31,7 @@ from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
 __all__ = ["Basis", "Synthesis", "basis_partial"]
 
 # Rows or points of a task on a CPU: enough for BLAS to reach its speed, few enough to share out among cores.
-_ROWS = 64
+_ROWS = 128
 _POINTS = 32
 # Rows of a task on a GPU, which is filled by one.
 _GPU_ROWS = 4096
