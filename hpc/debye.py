@@ -5,7 +5,7 @@
 
 P. Debye, Ann. Phys. 351, 809 (1915). a, b run over *kinds* of sites (element, occupancy o, Debye-Waller factor B);
 c_ab(n) counts ordered pairs i ≠ j at distance r_n, both orders of two kinds together. The self term carries no
-Debye-Waller factor, and o_a rather than o_a²: Cervellino et al., Acta Cryst. A79 (2023), 10.1107/S2053273323008446.
+Debye-Waller factor, and o_a rather than o_a²: Ferri et al., Acta Cryst. A79 (2023), 10.1107/S2053273323008446.
 
 `partial_sums` and `intensity` take arrays of NumPy, CuPy or torch and answer in kind (array API standard).
 
