@@ -133,7 +133,8 @@ def basis_and_patterns(arguments: Any, product_flops: float) -> None:
     step = fine_step(family.diameter[-1])
     q_fine = step * np.arange(int(q[-1] * 1.01 / step) + OVERHANG)
 
-    timing = measure(lambda: basis_partial(family, q_fine, xp=device.xp), arguments)
+    threads = len(os.sched_getaffinity(0))
+    timing = measure(lambda: basis_partial(family, q_fine, xp=device.xp, threads=threads), arguments)
     flop = sum(2 * table.entering.size * len(q_fine) for table in family.pairs)
     result = {
         "flop_per_s": flop / timing["median_s"],
@@ -145,10 +146,10 @@ def basis_and_patterns(arguments: Any, product_flops: float) -> None:
     basis = Basis(
         diameter=family.diameter,
         n_atoms=np.cumsum(family.atoms, axis=0),
-        partial=basis_partial(family, q_fine, xp=device.xp),
+        partial=basis_partial(family, q_fine, xp=device.xp, threads=threads),
         step=step,
     )
-    synthesis = Synthesis(basis, config, q, xp=device.xp, threads=len(os.sched_getaffinity(0)))
+    synthesis = Synthesis(basis, config, q, xp=device.xp, threads=threads)
     timing = measure(lambda: synthesis.keep_tables_of(samples), arguments)
     n_sizes = len(np.unique(np.stack([samples["diameter"], samples["sigma"]]), axis=1).T)
     emit(
