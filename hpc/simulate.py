@@ -287,6 +287,8 @@ def main(config: DictConfig) -> None:
 
         world = join_world()
         rank = world.rank
+        if rank:
+            logging.getLogger().setLevel(logging.WARNING)  # rank 0 speaks for all
         checked = SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         simulate(checked, _identity(config), world)
     except (ValueError, RuntimeError) as error:
