@@ -26,6 +26,7 @@ __all__ = [
     "Material",
     "NestedSites",
     "cut_nested_sites",
+    "equivalent_positions",
     "kind_pairs",
     "load_material",
     "material_names",
@@ -275,30 +276,38 @@ def cut_nested_sites(
     )
 
 
+def equivalent_positions(material: Material) -> list[np.ndarray]:
+    """For each kind, (n, 3) float64 fractional coordinates in 0..1 of its equivalent positions in one cell.
+
+    Raises:
+        ValueError: the space group is not known.
+    """
+    import gemmi
+
+    group = gemmi.find_spacegroup_by_name(material.space_group)
+    if group is None:
+        raise ValueError(f"space_group of {material.name} is not a known symbol: {material.space_group!r}")
+    positions = []
+    for kind in material.kinds:
+        images = (
+            np.array([operation.apply_to_xyz(list(kind.position)) for operation in group.operations()]) % 1
+        )
+        positions.append(np.unique(np.rint(images * 1e6) % 1_000_000, axis=0) / 1e6)
+    return positions
+
+
 def _integer_cell(
     material: Material, centre: str | Sequence[float]
 ) -> tuple[float, int, np.ndarray, np.ndarray, np.ndarray]:
     """Edge, denominator, (site, 3) integer positions and (site,) kinds of one cell, and the centre's position."""
-    import gemmi
-
     a, b, c, *angles = material.cell_angstrom
     if not (a == b == c and angles == [90.0, 90.0, 90.0]):
         raise ValueError(
             "the one-pass engine needs a cubic cell (a = b = c, 90°), "
             f"{material.name} has {list(material.cell_angstrom)}"
         )
-    group = gemmi.find_spacegroup_by_name(material.space_group)
-    if group is None:
-        raise ValueError(f"space_group of {material.name} is not a known symbol: {material.space_group!r}")
-
-    fractions, kinds = [], []
-    for index, site in enumerate(material.kinds):
-        images = (
-            np.array([operation.apply_to_xyz(list(site.position)) for operation in group.operations()]) % 1
-        )
-        images = np.unique(np.rint(images * 1e6) % 1_000_000, axis=0) / 1e6
-        fractions.append(images)
-        kinds.append(np.full(len(images), index))
+    fractions = equivalent_positions(material)
+    kinds = [np.full(len(images), index) for index, images in enumerate(fractions)]
     if isinstance(centre, str):
         if centre not in material.labels:
             raise ValueError(

@@ -57,9 +57,9 @@ def _lognormal_parameters(diameter: np.ndarray, sigma: np.ndarray) -> tuple[np.n
     return np.log(diameter) - s**2 / 2, s
 
 
-def volume_mean_diameter(diameter: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def volume_mean_diameter(diameter: np.ndarray | float, sigma: np.ndarray | float) -> np.ndarray:
     """D_vol = D (1 + σ²)³, the volume-weighted mean diameter of a lognormal number distribution."""
-    return diameter * (1 + np.asarray(sigma) ** 2) ** 3
+    return np.asarray(diameter) * (1 + np.asarray(sigma) ** 2) ** 3
 
 
 def largest_diameter(diameter: np.ndarray, sigma: np.ndarray, *, tail: float) -> float:

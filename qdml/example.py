@@ -94,6 +94,8 @@ def write_samples(folder: Path, samples: Sequence[Sample] = SAMPLES, *, seed: in
     """
     import numpy as np
 
+    from hpc.ensemble import volume_mean_diameter
+
     first, last, step = TWO_THETA
     two_theta = first + step * np.arange(round((last - first) / step) + 1)
     q = 4 * np.pi * np.sin(np.radians(two_theta) / 2) / WAVELENGTH
@@ -111,7 +113,8 @@ def write_samples(folder: Path, samples: Sequence[Sample] = SAMPLES, *, seed: in
             folder / sample.file, columns, fmt=("%9.4f", "%14.6f", "%12.6f"), header=header, encoding="utf-8"
         )
     truth = [
-        {"file": one.file, "diameter_volume_nm": one.diameter_nm * (1 + one.sigma**2) ** 3} | asdict(one)
+        {"file": one.file, "diameter_volume_nm": float(volume_mean_diameter(one.diameter_nm, one.sigma))}
+        | asdict(one)
         for one in samples
     ]
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpc.ensemble import volume_mean_diameter
 from qdml.measured import OnGrid
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def volume_diameter(classes: ClassProbabilities) -> Estimate:
     """Mean and intervals of D_v = D(1 + σ²)³ [nm], the diameter that wide-angle patterns fix best."""
     diameter = _inside(class_edges(classes.diameter_nm))
     sigma = _inside(class_edges(classes.sigma))
-    value = (diameter[:, None, :, None] * (1 + sigma[None, :, None, :] ** 2) ** 3).ravel()
+    value = volume_mean_diameter(diameter[:, None, :, None], sigma[None, :, None, :]).ravel()
     weight = np.broadcast_to(
         classes.joint[:, :, None, None], (*classes.joint.shape, *2 * [_POINTS_PER_CLASS])
     ).ravel()

@@ -39,7 +39,13 @@ class NeighbourTerms:
 
 
 def neighbour_terms(
-    material: Material, q: np.ndarray, *, energy_kev: float | None, anomalous: bool, shells: int, halo_b: float
+    material: Material,
+    q: np.ndarray,
+    *,
+    energy_kev: float | None,
+    anomalous: bool,
+    shells: int,
+    halo_b: float,
 ) -> NeighbourTerms:
     """Tabulate the terms of the first shells of a crystal.
 
@@ -60,7 +66,9 @@ def neighbour_terms(
     found = _shells(material)
     distances = sorted({r for r, _, _ in found})[:shells]
     if len(distances) < shells:
-        raise ValueError(f"near_neighbours.shells must be <= {len(distances)} for {material.name}, got {shells}")
+        raise ValueError(
+            f"near_neighbours.shells must be <= {len(distances)} for {material.name}, got {shells}"
+        )
     kinds = material.kinds
     f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
     s2 = (q / (4 * np.pi)) ** 2
@@ -80,10 +88,10 @@ def neighbour_terms(
 
 def _shells(material: Material) -> dict[tuple[float, int, int], float]:
     """(distance [Å], kind a, kind b) -> ordered occupied pairs per atom of the bulk, within two cell edges."""
-    from hpc.crystal import cut_nested_sites
+    from hpc.crystal import cut_nested_sites, equivalent_positions
 
     edge = material.cell_angstrom[0]
-    per_cell = _sites_per_cell(material)
+    per_cell = [len(positions) for positions in equivalent_positions(material)]
     atoms = sum(per_cell[k] * kind.occupancy for k, kind in enumerate(material.kinds))
     pairs: dict[tuple[float, int, int], float] = {}
     for a, kind in enumerate(material.kinds):
@@ -96,15 +104,3 @@ def _shells(material: Material) -> dict[tuple[float, int, int], float]:
                     number = entering[shell] * per_cell[a] * kind.occupancy * other.occupancy / atoms
                     pairs[r, a, b] = pairs.get((r, a, b), 0.0) + float(number)
     return pairs
-
-
-def _sites_per_cell(material: Material) -> list[int]:
-    """Equivalent positions of each kind in one cell."""
-    import gemmi
-
-    group = gemmi.find_spacegroup_by_name(material.space_group)
-    count = []
-    for kind in material.kinds:
-        images = np.array([operation.apply_to_xyz(list(kind.position)) for operation in group.operations()]) % 1
-        count.append(len(np.unique(np.rint(images * 1e6) % 1_000_000, axis=0)))
-    return count
