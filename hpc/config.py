@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hpc.crystal import SHAPES, Material
+from hpc.crystal import SHAPES
+from hpc.material import Material
 
 __all__ = ["Axis", "GridConfig", "QConfig", "ShapeConfig", "SimulateConfig", "StoreConfig"]
 

@@ -21,8 +21,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.crystal import Material, kind_pairs
 from hpc.form_factors import compton, scattering_factor
+from hpc.material import Kind, kind_pairs
 
 __all__ = ["Coefficients", "coefficients", "intensity", "partial_sums", "sinc"]
 
@@ -67,7 +67,7 @@ class Coefficients:
 
 
 def coefficients(
-    material: Material,
+    kinds: Sequence[Kind],
     q: np.ndarray,
     *,
     energy_kev: float | None,
@@ -75,10 +75,10 @@ def coefficients(
     with_compton: bool = False,
     self_term: str = "exact",
 ) -> Coefficients:
-    """Pair and self coefficients of a material.
+    """Pair and self coefficients of kinds of scatterers.
 
     Args:
-        material: kinds with element, occupancy and B.
+        kinds: element, occupancy and B of each.
         q: (q,) float64 [Å⁻¹].
         energy_kev: photon energy [keV], needed only with `anomalous`.
         anomalous: f' and f'' by energy.
@@ -91,7 +91,6 @@ def coefficients(
     if self_term not in ("exact", "squared"):
         raise ValueError(f"self_term must be 'exact' or 'squared', got {self_term!r}")
     s2 = (np.asarray(q) / (4 * np.pi)) ** 2
-    kinds = material.kinds
     f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
     pairs = kind_pairs(len(kinds))
     power = 1 if self_term == "exact" else 2

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hpc.crystal import Material, NestedSites, cut_nested_sites
+from hpc.crystal import NestedSites, cut_nested_sites
 from hpc.debye import coefficients, intensity, partial_sums
 from hpc.ensemble import largest_diameter, number_weights
+from hpc.material import Material
 from hpc.nested import NestedFamily, average_over_centres, count_pairs
 
 __all__ = ["DEFAULT_TAIL", "count_family", "dot_pattern"]
@@ -94,7 +95,7 @@ def dot_pattern(
     if not (np.isfinite(strain) and strain > -1):
         raise ValueError(f"strain must be > -1, got {strain}")
     diameter, spread = np.array([10 * diameter_nm]), np.array([sigma])
-    terms = coefficients(material, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
+    terms = coefficients(material.kinds, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
     family = count_family(
         material, shape=shape, centres=centres, diameter_max=largest_diameter(diameter, spread, tail=tail)
     )

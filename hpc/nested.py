@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from hpc.crystal import NestedSites, kind_pairs
+from hpc.crystal import NestedSites
+from hpc.material import kind_pairs
 
 __all__ = [
     "NestedFamily",

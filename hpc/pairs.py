@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from hpc.crystal import kind_pairs
 from hpc.debye import partial_sums
+from hpc.material import kind_pairs
 
 __all__ = ["BIN_WIDTH", "gauss_nodes", "pair_moments", "partial_sums_of_positions"]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from hpc.crystal import Material
+    from hpc.material import Material
 
 __all__ = ["file_pattern", "main", "read_structure"]
 
@@ -91,18 +91,12 @@ def file_pattern(
     """
     import numpy as np
 
-    from hpc.crystal import Kind, Material
     from hpc.debye import coefficients, intensity
+    from hpc.material import Kind
     from hpc.pairs import partial_sums_of_positions
 
-    kinds = tuple(
-        Kind(label=e, element=e, position=(0.0, 0.0, 0.0), occupancy=1.0, b_iso=b_iso.get(e, 0.0))
-        for e in elements
-    )
-    material = Material(
-        name="file", space_group="P 1", cell_angstrom=(1.0, 1.0, 1.0, 90.0, 90.0, 90.0), kinds=kinds
-    )
-    terms = coefficients(material, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
+    kinds = tuple(Kind(label=e, element=e, occupancy=1.0, b_iso=b_iso.get(e, 0.0)) for e in elements)
+    terms = coefficients(kinds, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
     n_atoms = np.array([len(one) for one in positions], dtype=np.float64)
     total = intensity(partial_sums_of_positions(positions, q), n_atoms, terms.pair(), terms.self)
     return total / n_atoms.sum() if per_atom else total
@@ -153,7 +147,7 @@ def _energy(chosen: argparse.Namespace) -> float | None:
 
 
 def _material(chosen: argparse.Namespace) -> Material:
-    from hpc.crystal import load_material
+    from hpc.material import load_material
 
     if chosen.material is None:
         raise ValueError("a model particle needs --material, for example --material pbs")

@@ -164,9 +164,9 @@ def _plan(
     """Axes, sizes and attributes of the store."""
     import numpy as np
 
-    from hpc.crystal import kind_pairs
     from hpc.ensemble import OVERHANG, fine_step
     from hpc.grid import q_values
+    from hpc.material import kind_pairs
     from hpc.nested import merge_shells
     from hpc.schema import STRAIN
     from hpc.store_writing import Layout

@@ -118,7 +118,7 @@ class Synthesis:
         self._sizes = np.empty((0, 2))
         self._tables: tuple[Any, Any] | None = None
         self._terms = coefficients(
-            config.material,
+            config.material.kinds,
             q,
             energy_kev=config.energy_kev,
             anomalous=config.anomalous,

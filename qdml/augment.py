@@ -101,7 +101,9 @@ def blur(
     )
     frequency = torch.fft.rfftfreq(length, device=y_BQ.device, dtype=y_BQ.dtype)
     phase = 2 * torch.pi * frequency * (shift_B1 / step)
-    transfer = gaussian_transfer(length, width_B1 / step, y_BQ) * torch.complex(torch.cos(phase), torch.sin(phase))
+    transfer = gaussian_transfer(length, width_B1 / step, y_BQ) * torch.complex(
+        torch.cos(phase), torch.sin(phase)
+    )
     return torch.fft.irfft(torch.fft.rfft(padded) * transfer, n=length)[:, pad : pad + n]
 
 
@@ -155,7 +157,9 @@ def scale_reflections(y_BQ: torch.Tensor, gain_BQ: torch.Tensor, *, step: float)
     pad = functional.pad(y_BQ[:, None], (2 * half, 2 * half), mode="replicate")
     lowest = -functional.max_pool1d(-pad, 2 * half + 1, stride=1)
     under = functional.max_pool1d(lowest, 2 * half + 1, stride=1)
-    under_BQ = functional.avg_pool1d(under, 2 * half + 1, stride=1, padding=half, count_include_pad=False)[:, 0]
+    under_BQ = functional.avg_pool1d(under, 2 * half + 1, stride=1, padding=half, count_include_pad=False)[
+        :, 0
+    ]
     return under_BQ + (y_BQ - under_BQ) * gain_BQ
 
 
@@ -186,5 +190,7 @@ class SmoothField:
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """(n, Q) random functions."""
         basis = self._basis_KQ
-        weights = torch.randn((n, basis.shape[0]), generator=generator, device=basis.device, dtype=basis.dtype)
+        weights = torch.randn(
+            (n, basis.shape[0]), generator=generator, device=basis.device, dtype=basis.dtype
+        )
         return weights @ basis

@@ -57,8 +57,13 @@ def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         loss, right = figure.subplots(1, 2)
         step = [line["step"] for line in lines]
         marker = "o" if len(step) < 40 else ""
-        for name, label, colour in (("train_loss", "training", _GREY), ("validation_loss", "validation", _BLUE)):
-            loss.plot(step, [line[name] for line in lines], color=colour, marker=marker, ms=3, lw=1.2, label=label)
+        for name, label, colour in (
+            ("train_loss", "training", _GREY),
+            ("validation_loss", "validation", _BLUE),
+        ):
+            loss.plot(
+                step, [line[name] for line in lines], color=colour, marker=marker, ms=3, lw=1.2, label=label
+            )
         loss.set(xlabel="step", ylabel="loss (nats)")
         loss.set_ylim(bottom=0)
         loss.legend()
@@ -99,14 +104,20 @@ def draw_confusion(
                 if len(matrix) <= 8 or i == j:
                     colour = "black" if share[i, j] > 0.6 else "white"
                     size = 7 if len(matrix) <= 8 else 4.5
-                    axes.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=size)
+                    axes.text(
+                        j,
+                        i,
+                        f"{100 * share[i, j]:.0f}",
+                        ha="center",
+                        va="center",
+                        color=colour,
+                        fontsize=size,
+                    )
             figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
         _save(figure, path)
 
 
-def draw_cells(
-    cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path
-) -> None:
+def draw_cells(cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Accuracy of every noise cell, one panel per quantity.
 
     Args:
@@ -121,7 +132,9 @@ def draw_cells(
         panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
         for axes, (title, lines) in zip(panels, curves.items(), strict=True):
             row = np.arange(len(cells))
-            for (name, values), colour, marker in zip(lines.items(), (_BLUE, _ORANGE), ("o", "|"), strict=False):
+            for (name, values), colour, marker in zip(
+                lines.items(), (_BLUE, _ORANGE), ("o", "|"), strict=False
+            ):
                 axes.plot(100 * np.array(values), row, ls="", marker=marker, color=colour, ms=5, label=name)
             axes.set_title(title)
             axes.set_xlabel("right class (%)")
@@ -156,7 +169,9 @@ def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], pat
             axes.plot(confidence, right, color=colour, lw=1, label=name)
             # The area of a point is its share of the patterns.
             axes.scatter(confidence, right, s=4 + 120 * n / n.sum(), color=colour, alpha=0.8, lw=0)
-        axes.set(xlabel="probability of the chosen class", ylabel="it is right", xlim=(0, 1.02), ylim=(0, 1.05))
+        axes.set(
+            xlabel="probability of the chosen class", ylabel="it is right", xlim=(0, 1.02), ylim=(0, 1.05)
+        )
         axes.legend(loc="upper left")
         _save(figure, path)
 

@@ -67,7 +67,9 @@ class ModelFolder:
         """Replace the best weights."""
         _replace(self.path / "model.safetensors", save(_on_cpu(model.state_dict())))
 
-    def save_state(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scalars: Mapping[str, Any]) -> None:
+    def save_state(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scalars: Mapping[str, Any]
+    ) -> None:
         """Replace the resumable state: tensors, and JSON scalars in the header of the same file."""
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         for index, entries in optimizer.state_dict()["state"].items():
@@ -112,7 +114,11 @@ class ModelFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every line of metrics.jsonl."""
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()] if self.metrics.is_file() else []
+        return (
+            [json.loads(line) for line in self.metrics.read_text().splitlines()]
+            if self.metrics.is_file()
+            else []
+        )
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -124,14 +130,18 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     file = Path(folder) / "card.json"
     if not file.is_file():
         what = "has no card.json" if Path(folder).is_dir() else "does not exist"
-        raise ValueError(f"{folder} is not a model: it {what}; give the folder that qd-train wrote (its `output`)")
+        raise ValueError(
+            f"{folder} is not a model: it {what}; give the folder that qd-train wrote (its `output`)"
+        )
     try:
         card = json.loads(file.read_text())
         version = card["card_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error!r}); train the model again") from error
     if version != CARD_VERSION:
-        raise ValueError(f"{file} has version {version}, this program reads {CARD_VERSION}; train the model again")
+        raise ValueError(
+            f"{file} has version {version}, this program reads {CARD_VERSION}; train the model again"
+        )
     return dict(card)
 
 
@@ -142,7 +152,9 @@ def training_config(card: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu"
+) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The best weights of a model.
 
     Args:
@@ -166,7 +178,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     try:
         module.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{file} is damaged or of another network ({error}); train the model again") from error
+        raise ValueError(
+            f"{file} is damaged or of another network ({error}); train the model again"
+        ) from error
     return module.float().to(device).eval(), card
 
 
@@ -186,7 +200,9 @@ def _refuse_other(path: Path, existing: Mapping[str, Any], asked: Mapping[str, A
         card["store"]["fingerprint"] for card in (existing, asked)
     )
     differing = [
-        key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key) and key not in _NOT_IDENTITY
+        key
+        for key in sorted(set(old) | set(new))
+        if old.get(key) != new.get(key) and key not in _NOT_IDENTITY
     ]
     if differing:
         lines = "\n".join(

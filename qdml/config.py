@@ -161,7 +161,10 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "evaluate_every", "checkpoint_every", "validation_draws"):
             require(getattr(self, name) >= 1, f"trainer.{name} must be >= 1, got {getattr(self, name)}")
-        require(self.threads is None or self.threads >= 1, f"trainer.threads must be >= 1 or null, got {self.threads}")
+        require(
+            self.threads is None or self.threads >= 1,
+            f"trainer.threads must be >= 1 or null, got {self.threads}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,5 +228,3 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         require(self.draws >= 1, f"draws must be >= 1, got {self.draws}")
         require(self.batch >= 1, f"batch must be >= 1, got {self.batch}")
-
-

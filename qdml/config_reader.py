@@ -50,7 +50,9 @@ def read_config(cls: type, mapping: Mapping[str, Any], where: str = "") -> Any:
     unknown = sorted(set(mapping) - set(names))
     missing = [name for name in names if name not in mapping]
     if unknown:
-        raise ValueError(f"unknown key {prefix}{unknown[0]}; {where or 'the configuration'} has the keys {names}")
+        raise ValueError(
+            f"unknown key {prefix}{unknown[0]}; {where or 'the configuration'} has the keys {names}"
+        )
     if missing:
         raise ValueError(f"the key {prefix}{missing[0]} is missing")
     hints = typing.get_type_hints(cls)
@@ -77,7 +79,12 @@ def _read_value(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         require(isinstance(value, Mapping), f"{where} must be a group of keys, got {value!r}")
         return read_config(typing.cast(type, kind), value, where)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if (
+        kind is float
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    ):
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value

@@ -79,7 +79,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             curves[title]["exact classifier"] = [cell[name]["exact_accuracy"] for cell in metrics["cells"]]
     charts.draw_cells(evaluation.cells, curves, folder / "cells.png")
     charts.draw_reliability(
-        {title: evaluation.reliability(name) for name, title in QUANTITIES.items()}, folder / "calibration.png"
+        {title: evaluation.reliability(name) for name, title in QUANTITIES.items()},
+        folder / "calibration.png",
     )
     q = torch.as_tensor(store.q)
     if hasattr(module, "activation_map"):
@@ -139,7 +140,8 @@ def _print_summary(metrics: dict[str, Any], output: str) -> None:
             key = "diameter" if name == "diameter_nm" else "sigma"
             for who, values in published.items():
                 overall, worst = (
-                    "-" if value is None else f"{100 * value:.1f} %" for value in (values[key], values[f"worst_{key}"])
+                    "-" if value is None else f"{100 * value:.1f} %"
+                    for value in (values[key], values[f"worst_{key}"])
                 )
                 print(f"{'':10s}  {who}, reference: {overall}, worst cell {worst}")
     print(f"metrics.json and figures: {output}")

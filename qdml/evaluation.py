@@ -75,7 +75,9 @@ class Evaluation:
                 entry[name] = {
                     "accuracy": accuracy(p, self.label[name]),
                     "mean_absolute_error": mean_absolute_error(p, centres, self.truth[name])["mean"],
-                    "exact_accuracy": accuracy(self.exact[name][index], self.label[name]) if self.exact else None,
+                    "exact_accuracy": accuracy(self.exact[name][index], self.label[name])
+                    if self.exact
+                    else None,
                 }
             result["cells"].append(entry)
         if self.exact:
@@ -110,7 +112,11 @@ class Evaluation:
 
     def _pooled(self, answers: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         p = answers[name]
-        return p.reshape(-1, p.shape[-1]), np.tile(self.label[name], len(p)), np.tile(self.truth[name], len(p))
+        return (
+            p.reshape(-1, p.shape[-1]),
+            np.tile(self.label[name], len(p)),
+            np.tile(self.truth[name], len(p)),
+        )
 
 
 def choose_samples(store: Store, card: dict[str, Any], split: str) -> np.ndarray:
@@ -135,7 +141,9 @@ def choose_samples(store: Store, card: dict[str, Any], split: str) -> np.ndarray
     own = fingerprint(store) == card["store"]["fingerprint"]
     if split == "all":
         if own:
-            raise ValueError(f"{store.path} holds the patterns that the model learned from; choose data.split=test")
+            raise ValueError(
+                f"{store.path} holds the patterns that the model learned from; choose data.split=test"
+            )
         return np.arange(store.n_samples)
     if not own:
         raise ValueError(
@@ -196,7 +204,9 @@ def evaluate_model(
         for name in QUANTITIES:
             network[name].append(torch.cat([one[name] for one in answers]).float().cpu().numpy())
             if exact:
-                ceiling[name].append(torch.cat([one[f"exact {name}"] for one in answers]).float().cpu().numpy())
+                ceiling[name].append(
+                    torch.cat([one[f"exact {name}"] for one in answers]).float().cpu().numpy()
+                )
         show(cell + 1, len(recipe.cells))
 
     evaluation = Evaluation(

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["accuracy", "calibration_error", "class_accuracy", "confusion_matrix", "mean_absolute_error", "reliability"]
+__all__ = [
+    "accuracy",
+    "calibration_error",
+    "class_accuracy",
+    "confusion_matrix",
+    "mean_absolute_error",
+    "reliability",
+]
 
 
 def accuracy(probability: np.ndarray, label: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpc.crystal import Material
+from hpc.material import Material
 from qdml.augment import (
     SmoothField,
     blur,
@@ -83,7 +83,8 @@ class AllaraRecipe(Recipe):
             for scale in config.scales
         ]
         self.cells = [
-            f"{config.solvents[s].name}, {100 * fraction:g} %, scale {scale:g}" for s, fraction, scale in self._grid
+            f"{config.solvents[s].name}, {100 * fraction:g} %, scale {scale:g}"
+            for s, fraction, scale in self._grid
         ]
         self._solvent_SQ = _solvents(config.solvents, q, device)
         index, fraction, scale = zip(*self._grid, strict=True)
@@ -195,7 +196,9 @@ class InstrumentRecipe(Recipe):
             dots_BQ = with_kalpha2(dots_BQ, self._kalpha2[instrument_B, None], self._q)
         # What else scatters: a mixture of solvents, and a background that falls or rises smoothly.
         # Exponential draws over their sum are uniform over all mixtures.
-        share_BS = -torch.log(1 - torch.rand((n, len(self._solvent_SQ)), generator=generator, device=clean_BQ.device))
+        share_BS = -torch.log(
+            1 - torch.rand((n, len(self._solvent_SQ)), generator=generator, device=clean_BQ.device)
+        )
         solvent_BQ = (share_BS / share_BS.sum(dim=1, keepdim=True)) @ self._solvent_SQ
         solvent_BQ = solvent_BQ * torch.exp(config.solvent_spread * self._solvent_gain.draw(n, generator))
         low, high = (torch.full((n, 1), x, device=clean_BQ.device) for x in config.background_decay)
@@ -239,7 +242,10 @@ class InstrumentRecipe(Recipe):
 
 
 def build_recipe(
-    config: AllaraConfig | InstrumentRecipeConfig, q: np.ndarray, attrs: Mapping[str, Any], device: torch.device
+    config: AllaraConfig | InstrumentRecipeConfig,
+    q: np.ndarray,
+    attrs: Mapping[str, Any],
+    device: torch.device,
 ) -> Recipe:
     """The recipe that a configuration names.
 
@@ -265,12 +271,18 @@ def _solvents(solvents: Sequence[SolventConfig], q: np.ndarray, device: torch.de
 
 
 def _neighbour_tables(
-    config: InstrumentRecipeConfig, material: Material, q: np.ndarray, attrs: Mapping[str, Any], device: torch.device
+    config: InstrumentRecipeConfig,
+    material: Material,
+    q: np.ndarray,
+    attrs: Mapping[str, Any],
+    device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(shell, node, Q) and (shell, Q) float32 near-neighbour terms of the store's material."""
     near = config.near_neighbours
     if near.shells == 0:
-        return torch.zeros((0, len(CORRELATION_NODES), q.size), device=device), torch.zeros((0, q.size), device=device)
+        return torch.zeros((0, len(CORRELATION_NODES), q.size), device=device), torch.zeros(
+            (0, q.size), device=device
+        )
     terms = neighbour_terms(
         material,
         q,

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from hpc.crystal import Material
+from hpc.material import Material
 
 __all__ = ["direction_weights"]
 
@@ -60,6 +60,8 @@ def direction_weights(material: Material, q: np.ndarray, *, blend: float) -> np.
                 position = 2 * np.pi * math.sqrt(n) / edge
                 # Logarithms: far from every reflection each Gaussian alone is below the smallest number.
                 term = math.log(multiplicity) - 0.5 * ((q - position) / blend) ** 2
-                log_weight[direction] = np.logaddexp(log_weight.get(direction, np.full(q.shape, -np.inf)), term)
+                log_weight[direction] = np.logaddexp(
+                    log_weight.get(direction, np.full(q.shape, -np.inf)), term
+                )
     table = np.stack(list(log_weight.values()))
     return np.exp(table - np.logaddexp.reduce(table, axis=0))

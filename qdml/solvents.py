@@ -72,7 +72,10 @@ def _hexane() -> tuple[np.ndarray, np.ndarray]:
         outward = 1.10 * np.cos(tilt) * (1 if i % 2 else -1)
         hydrogen += [(x, y + outward, 1.10 * np.sin(tilt)), (x, y + outward, -1.10 * np.sin(tilt))]
     # The third hydrogen of each methyl group continues the zigzag.
-    hydrogen += [(carbon[0, 0] - 0.92, carbon[0, 1] + 0.60, 0.0), (carbon[-1, 0] + 0.92, carbon[-1, 1] - 0.60, 0.0)]
+    hydrogen += [
+        (carbon[0, 0] - 0.92, carbon[0, 1] + 0.60, 0.0),
+        (carbon[-1, 0] + 0.92, carbon[-1, 1] - 0.60, 0.0),
+    ]
     return carbon, np.array(hydrogen)
 
 

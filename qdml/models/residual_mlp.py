@@ -46,13 +46,17 @@ class ResidualMlp(nn.Module):
         """
         super().__init__()
         if components > n_q:
-            raise ValueError(f"network.components must be <= {n_q}, the points of a pattern, got {components}")
+            raise ValueError(
+                f"network.components must be <= {n_q}, the points of a pattern, got {components}"
+            )
         # Fixed, but no buffers: DistributedDataParallel sends buffers round before every step.
         self.mean = nn.Parameter(torch.zeros(n_q), requires_grad=False)
         self.whitening = nn.Parameter(torch.zeros(n_q, components), requires_grad=False)
         self.embed = nn.Linear(components + (channels - 1) * (n_q // _WINDOW), width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            )
             for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)

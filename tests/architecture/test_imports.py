@@ -29,7 +29,18 @@ DOORS = {
     "hydra": COMMANDS,
 }
 # What learning may see of simulation: the data contract, pure physics, and the progress line.
-SHARED = ("schema", "store", "device", "dots", "crystal", "ensemble", "form_factors", "debye", "progress")
+SHARED = (
+    "schema",
+    "store",
+    "device",
+    "dots",
+    "crystal",
+    "material",
+    "ensemble",
+    "form_factors",
+    "debye",
+    "progress",
+)
 
 
 def imported(module: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,9 @@ TRAIN = "device=cpu trainer.threads=1 trainer.steps=60 trainer.evaluate_every=30
 
 
 def module(folder: Path, command: str) -> None:
-    subprocess.run([sys.executable, "-m", *command.split()], cwd=folder, check=True, timeout=120, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=folder, check=True, timeout=120, capture_output=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +30,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two stores of one Q grid, and a model of either network for the first."""
     folder = tmp_path_factory.mktemp("run")
     module(folder, "hpc.simulate experiment=smoke store.path=store.zarr device=cpu")
-    module(folder, "hpc.simulate experiment=smoke store.path=unseen.zarr device=cpu grid.diameter_nm=[2.2,2.8]")
+    module(
+        folder, "hpc.simulate experiment=smoke store.path=unseen.zarr device=cpu grid.diameter_nm=[2.2,2.8]"
+    )
     module(folder, f"qdml.train experiment=smoke data.store=store.zarr output=allconv {TRAIN}")
-    module(folder, f"qdml.train experiment=smoke data.store=store.zarr output=mlp network=residual_mlp {TRAIN}")
+    module(
+        folder, f"qdml.train experiment=smoke data.store=store.zarr output=mlp network=residual_mlp {TRAIN}"
+    )
     return folder
 
 
-def config(run: Path, model: str, store: str = "store.zarr", split: str = "test", **changes: object) -> EvaluateConfig:
+def config(
+    run: Path, model: str, store: str = "store.zarr", split: str = "test", **changes: object
+) -> EvaluateConfig:
     values = {"draws": 2, "batch": 16, "output": str(run / f"{model}-{store}"), "seed": 0, **changes}
     data = EvaluateDataConfig(store=str(run / store), split=split)
     return EvaluateConfig(model=str(run / model), data=data, device=DeviceConfig(name="cpu"), **values)
@@ -97,10 +105,16 @@ def test_a_store_that_was_never_seen(run: Path) -> None:
 
 def test_confidence_counts(run: Path) -> None:
     model, card = load_model(run / "mlp")
-    answers, _, _ = evaluate_model(model, card, open_store(run / "store.zarr"), config(run, "mlp"), torch.device("cpu"))
+    answers, _, _ = evaluate_model(
+        model, card, open_store(run / "store.zarr"), config(run, "mlp"), torch.device("cpu")
+    )
     assert answers.network["sigma"].shape == (32, 38, 2)
     assert answers.network["sigma"].sum(axis=2) == pytest.approx(np.ones((32, 38)), abs=1e-6)
-    assert sum(n for n, _, _ in answers.reliability("diameter_nm")) == answers.confusion("diameter_nm").sum() == 32 * 38
+    assert (
+        sum(n for n, _, _ in answers.reliability("diameter_nm"))
+        == answers.confusion("diameter_nm").sum()
+        == 32 * 38
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,16 +132,27 @@ def test_a_store_that_does_not_fit(run: Path, store: str, split: str, message: s
 
 def test_another_q_grid(run: Path) -> None:
     module(run, "hpc.simulate experiment=smoke store.path=other_q.zarr device=cpu q.max=11")
-    with pytest.raises(ValueError, match="must be the model's: 551 points, 1 to 12 Å⁻¹; got 501 points, 1 to 11"):
+    with pytest.raises(
+        ValueError, match="must be the model's: 551 points, 1 to 12 Å⁻¹; got 501 points, 1 to 11"
+    ):
         evaluate(config(run, "mlp", "other_q.zarr", "all"))
 
 
 def test_the_command(run: Path, run_command: Callable) -> None:
-    words = ["python", "-m", "qdml.evaluate", f"model={run / 'mlp'}", f"data.store={run / 'store.zarr'}", "draws=1"]
+    words = [
+        "python",
+        "-m",
+        "qdml.evaluate",
+        f"model={run / 'mlp'}",
+        f"data.store={run / 'store.zarr'}",
+        "draws=1",
+    ]
     done = run_command([*words, "output=report", "device=cpu"])
     assert "19 patterns x 1 draws x 32 noise cells" in done.stdout
     assert "exact classifier, same patterns" in done.stdout
     missing = run_command(words, returncode=2)
     assert missing.stderr.strip() == "qd-evaluate: error: output is missing; add output=FOLDER"
-    no_model = run_command(["python", "-m", "qdml.evaluate", "model=x", "data.store=y", "output=z"], returncode=2)
+    no_model = run_command(
+        ["python", "-m", "qdml.evaluate", "model=x", "data.store=y", "output=z"], returncode=2
+    )
     assert "qd-evaluate: error: x is not a model: it does not exist" in no_model.stderr

@@ -91,7 +91,9 @@ def test_a_model_folder_is_complete(undisturbed: Path, store: Path) -> None:
     assert not list(undisturbed.rglob("*.part")) + list(undisturbed.rglob("*.pt"))
 
 
-def test_a_finished_run_is_left_alone(undisturbed: Path, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_is_left_alone(
+    undisturbed: Path, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     assert run_here(config_of(store, undisturbed)) == 0
     assert "is finished already; nothing to do" in caplog.text
@@ -99,7 +101,9 @@ def test_a_finished_run_is_left_alone(undisturbed: Path, store: Path, caplog: py
 
 
 @pytest.mark.parametrize("stops", [(1,), (6,), (3, 2, 4)], ids=str)
-def test_resuming_equals_no_interruption(undisturbed: Path, store: Path, tmp_path: Path, stops: tuple) -> None:
+def test_resuming_equals_no_interruption(
+    undisturbed: Path, store: Path, tmp_path: Path, stops: tuple
+) -> None:
     config = config_of(store, tmp_path / "model")
     for stop in stops:
         assert run_here(config, after(stop)) == EXIT_REQUEUE
@@ -145,12 +149,21 @@ def test_the_seed_and_nothing_else_decides(undisturbed: Path, store: Path, tmp_p
 
 
 def launch(store: Path, output: Path, *overrides: str, processes: int) -> list[str]:
-    options = ["experiment=smoke", f"data.store={store}", f"output={output}", "device=cpu", "trainer.threads=1", *SHORT]
+    options = [
+        "experiment=smoke",
+        f"data.store={store}",
+        f"output={output}",
+        "device=cpu",
+        "trainer.threads=1",
+        *SHORT,
+    ]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return ["python", *(torchrun if processes > 1 else []), "-m", "qdml.train", *options, *overrides]
 
 
-def test_two_processes_equal_one_and_resume_exactly(store: Path, tmp_path: Path, run_command: Callable) -> None:
+def test_two_processes_equal_one_and_resume_exactly(
+    store: Path, tmp_path: Path, run_command: Callable
+) -> None:
     exact = "trainer.precision=float64"
     run_command(launch(store, tmp_path / "two", exact, processes=2))
     assert run_here(config_of(store, tmp_path / "one", exact)) == 0
@@ -198,7 +211,9 @@ def test_a_small_network_learns_the_classes(store: Path, tmp_path: Path) -> None
 
 
 def test_the_instrument_recipe_trains(store: Path, tmp_path: Path) -> None:
-    config = config_of(store, tmp_path / "model", "augment=instrument", "network=residual_mlp", "trainer.steps=4")
+    config = config_of(
+        store, tmp_path / "model", "augment=instrument", "network=residual_mlp", "trainer.steps=4"
+    )
     assert run_here(config) == 0
     assert np.isfinite(read_card(tmp_path / "model")["metrics"]["validation_loss"])
 
@@ -226,7 +241,9 @@ def damaged(store: Path, folder: Path) -> Path:
         ),
     ],
 )  # fmt: skip
-def test_refused_before_training(store: Path, tmp_path: Path, overrides: tuple[str, ...], message: str) -> None:
+def test_refused_before_training(
+    store: Path, tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         run_here(config_of(store, tmp_path / "model", *overrides))
     assert not (tmp_path / "model" / "last").exists()
@@ -252,10 +269,15 @@ def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path) -> None:
     [
         (["experiment=smoke", "data.store=nowhere.zarr"], "qd-train: error: nowhere.zarr does not exist"),
         (["output=x"], "qd-train: error: data.store is missing; add data.store=FOLDER"),
-        (["data.store=x", "trainer.batch=3"], "qd-train: error: trainer.batch must be a multiple of data.lanes=2"),
+        (
+            ["data.store=x", "trainer.batch=3"],
+            "qd-train: error: trainer.batch must be a multiple of data.lanes=2",
+        ),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(arguments: list[str], message: str, run_command: Callable) -> None:
+def test_the_command_says_what_is_wrong_in_one_line(
+    arguments: list[str], message: str, run_command: Callable
+) -> None:
     done = run_command(["python", "-m", "qdml.train", *arguments], returncode=2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout

@@ -8,9 +8,10 @@ import pytest
 from cuda_on_cpu import KernelError
 
 import hpc.cuda.nested
-from hpc.crystal import Kind, Material, NestedSites, cut_nested_sites, load_material
+from hpc.crystal import NestedSites, cut_nested_sites
 from hpc.cuda.nested import WorkList, count_pairs_cuda, kernel_source, plan_work, prepare_launch
 from hpc.device import Device, select_device
+from hpc.material import Kind, Material, load_material
 from hpc.nested import count_pairs, count_pairs_reference
 
 SHARED_H100 = 227 * 1024
@@ -27,11 +28,14 @@ def _material(name: str) -> Material:
     }
     space_group, positions = sites[name]
     kinds = tuple(
-        Kind(label=f"X{i}", element="Pb", position=position, occupancy=1.0, b_iso=0.0)
-        for i, position in enumerate(positions)
+        Kind(label=f"X{i}", element="Pb", occupancy=1.0, b_iso=0.0) for i, position in enumerate(positions)
     )
     return Material(
-        name=name, space_group=space_group, cell_angstrom=(4.0, 4.0, 4.0, 90.0, 90.0, 90.0), kinds=kinds
+        name=name,
+        space_group=space_group,
+        cell_angstrom=(4.0, 4.0, 4.0, 90.0, 90.0, 90.0),
+        kinds=kinds,
+        positions=tuple(positions),
     )
 
 

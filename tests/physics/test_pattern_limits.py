@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpc.crystal import Kind, Material, load_material
 from hpc.dots import dot_pattern
+from hpc.material import Kind, Material, load_material
 
 PBS = load_material("pbs")
 BARE = {"anomalous": False, "b_scale": 0.0, "per_atom": False}
@@ -165,7 +165,8 @@ def test_another_crystal_and_other_kinds(rocksalt_sphere, form_factors, double_s
         name="Po",
         space_group="P m -3 m",
         cell_angstrom=(cell / 2,) * 3 + (90.0,) * 3,
-        kinds=(Kind(label="X", element="S", position=(0, 0, 0), occupancy=1, b_iso=0),),
+        kinds=(Kind(label="X", element="S", occupancy=1, b_iso=0),),
+        positions=((0, 0, 0),),
     )
     q = np.linspace(0.3, 12, 25)
     position, element = rocksalt_sphere(16.0, cell=cell)

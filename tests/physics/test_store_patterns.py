@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from scipy.stats import lognorm
 
 from hpc.config import SimulateConfig
-from hpc.crystal import load_material
 from hpc.dots import dot_pattern
+from hpc.material import load_material
 from hpc.mpi import World
 from hpc.simulate import simulate
 from hpc.store import open_store

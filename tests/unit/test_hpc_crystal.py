@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpc.crystal import Kind, Material, cut_nested_sites, load_material, material_names
+from hpc.crystal import cut_nested_sites
+from hpc.material import Kind, Material, load_material, material_names
 
 PBS = load_material("pbs")
 CELL = 5.936
@@ -44,8 +45,6 @@ def test_b_iso_is_replaced_by_label_or_for_all():
         ({"occupancy": float("nan")}, "occupancy of site Pb"),
         ({"b_iso": -0.1}, "b_iso of site Pb"),
         ({"b_iso": float("inf")}, "b_iso of site Pb"),
-        ({"position": (0.0, 0.0)}, "three fractional coordinates"),
-        ({"position": (0.0, 0.0, float("nan"))}, "three fractional coordinates"),
     ],
 )
 def test_an_impossible_site_is_refused(change, message):
@@ -60,6 +59,9 @@ def test_a_material_file_that_lacks_a_key_says_which():
         Material.from_config(
             {"name": "X", "sites": {"Pb": {"element": "Pb", "position": [0, 0, 0], "occupancy": 1}}}
         )
+    for position in ((0.0, 0.0), (0.0, 0.0, float("nan"))):
+        with pytest.raises(ValueError, match="three fractional coordinates"):
+            replace(PBS, positions=(position, (0.5, 0.5, 0.5)))
     with pytest.raises(ValueError, match="no sites"):
         replace(PBS, kinds=())
     with pytest.raises(ValueError, match="six positive numbers"):
@@ -162,8 +164,12 @@ def test_a_third_kind_and_a_finer_cell():
         space_group="F m -3 m",
         cell_angstrom=(5.46, 5.46, 5.46, 90.0, 90.0, 90.0),
         kinds=(
-            Kind(label="Ca", element="Ca", position=(0, 0, 0), occupancy=1, b_iso=0.5),
-            Kind(label="F", element="F", position=(0.25, 0.25, 0.25), occupancy=1, b_iso=0.7),
+            Kind(label="Ca", element="Ca", occupancy=1, b_iso=0.5),
+            Kind(label="F", element="F", occupancy=1, b_iso=0.7),
+        ),
+        positions=(
+            (0, 0, 0),
+            (0.25, 0.25, 0.25),
         ),
     )
     sites = cut("Ca", 12.0, fluorite)

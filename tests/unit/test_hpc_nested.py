@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hpc.crystal import Kind, Material, cut_nested_sites, load_material
+from hpc.crystal import cut_nested_sites
+from hpc.material import Kind, Material, load_material
 from hpc.nested import average_over_centres, count_pairs, count_pairs_reference, kind_pairs, merge_shells
 
 PBS = load_material("pbs")
@@ -77,16 +78,22 @@ def test_three_kinds_and_one_kind():
         space_group="P m -3 m",
         cell_angstrom=cell,
         kinds=(
-            Kind(label="Cs", element="Cs", position=(0, 0, 0), occupancy=1, b_iso=1),
-            Kind(label="Pb", element="Pb", position=(0.5, 0.5, 0.5), occupancy=1, b_iso=1),
-            Kind(label="Cl", element="Cl", position=(0.5, 0.5, 0), occupancy=1, b_iso=1),
+            Kind(label="Cs", element="Cs", occupancy=1, b_iso=1),
+            Kind(label="Pb", element="Pb", occupancy=1, b_iso=1),
+            Kind(label="Cl", element="Cl", occupancy=1, b_iso=1),
+        ),
+        positions=(
+            (0, 0, 0),
+            (0.5, 0.5, 0.5),
+            (0.5, 0.5, 0),
         ),
     )
     iron = Material(
         name="Fe",
         space_group="I m -3 m",
         cell_angstrom=cell,
-        kinds=(Kind(label="Fe", element="Fe", position=(0, 0, 0), occupancy=1, b_iso=1),),
+        kinds=(Kind(label="Fe", element="Fe", occupancy=1, b_iso=1),),
+        positions=((0, 0, 0),),
     )
     for material, centre in ((perovskite, "Cl"), (perovskite, "Cs"), (iron, "Fe")):
         sites = cut(centre, 12.0, material)

@@ -7,10 +7,10 @@ from omegaconf import OmegaConf
 from threadpoolctl import threadpool_limits
 
 from hpc.config import SimulateConfig
-from hpc.crystal import load_material
 from hpc.dots import count_family
 from hpc.ensemble import OVERHANG, fine_step
 from hpc.grid import grid_samples, q_values
+from hpc.material import load_material
 from hpc.synthesis import Basis, Synthesis, basis_partial
 
 

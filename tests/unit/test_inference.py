@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpc.crystal import load_material
 from hpc.dots import dot_pattern
+from hpc.material import load_material
 from qdml.answer import doubts
 from qdml.comparison import compare
 from qdml.inference import (
