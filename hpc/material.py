@@ -95,6 +95,12 @@ class Material:
         """Site labels, in the order of every `kind` axis."""
         return tuple(kind.label for kind in self.kinds)
 
+    @property
+    def is_cubic(self) -> bool:
+        """Whether the cell is a cube."""
+        a, b, c, *angles = self.cell_angstrom
+        return a == b == c and angles == [90.0, 90.0, 90.0]
+
     def with_b_iso(self, b_iso: Mapping[str, float] | float) -> Material:
         """The same material with other Debye-Waller factors: one for all sites, or by site label.
 
