@@ -125,9 +125,9 @@ class Form:
     """Whether its thickness may be fixed."""
 
 
-#: Name -> family. The aspect of truncated octahedra is the distance of the {100} faces over that of the {111} faces: √3
-#: and more is the octahedron, 2/√3 has equal edges, √3/2 is the cuboctahedron, 1/√3 and less the cube. Of the others it is
-#: the length along the axis over the width across it: an ellipsoid below 1 is oblate, the edge of a platelet is its width.
+#: Name -> family. The aspect of truncated octahedra is the distance of the {100} faces over that of the {111} faces:
+#: √3 and more is the octahedron, 2/√3 has equal edges, √3/2 is the cuboctahedron, 1/√3 and less the cube. Of the others
+#: it is the length along the axis over the width across: an ellipsoid below 1 is oblate, a platelet's width its edge.
 SHAPES: dict[str, Form] = {
     "sphere": Form(body=_sphere),
     "cube": Form(body=_cube),

@@ -1,0 +1,367 @@
+"""A variant -> the sites of its largest particle: any crystal, any shape and centre, surfaces, deformation, faults.
+
+Every site has a *gauge*: the diameter of the smallest particle that contains it, so that the particle of diameter D is
+every site with a gauge of at most D. The gauge belongs to the undeformed crystal: D is the diameter of the unstrained
+particle, as everywhere.
+
+Surfaces stay nested. A site of `surface.site` with fewer than m of its nearest neighbours in the particle is *skin*;
+it joins the core when the m-th of them enters, at g' = max(g, m-th smallest gauge of the neighbours). Skin of occupancy
+0 is left out: the site enters at g'. Skin of occupancy p is two kinds at one position, "S skin" with p·o from g on and
+"S" with (1-p)·o from g' on: amplitudes and self terms add up to o in the core; the pair of the two is never counted.
+Neighbours are sites of other kinds within 1.2 times the shortest such distance of the undeformed crystal.
+
+Random vacancies multiply the occupancy of a kind: the exact mean over all of them (Ferri et al. 2023).
+
+Symbols: o occupancy, g gauge [Å], D diameter [Å].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hpc.material import Kind, Material, equivalent_positions
+from hpc.shapes import Gauge, gauge, reach
+from hpc.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
+
+__all__ = [
+    "Sites",
+    "apply_surface",
+    "cell_vectors",
+    "cut_sites",
+    "deformation",
+    "dot_kinds",
+    "find_centre",
+    "lattice_blocks",
+    "merge_sizes",
+    "nearest_neighbours",
+    "shells",
+]
+
+# Relative. A site that touches the surface belongs to the particle, whatever the last bit says.
+TOUCHING = 1e-9
+# Shared positions (mixed occupancy) are not neighbours, nor bonded.
+_APART = 0.1
+# Neighbours lie within this multiple of the shortest distance: a first shell that a small distortion has split is one.
+_SHELL = 1.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sites:
+    """Sites of the largest particle around one cut centre, sorted by kind, then by gauge."""
+
+    kinds: tuple[Kind, ...]
+    position: np.ndarray
+    """(site, 3) float64 [Å], relative to the centre, deformed."""
+    kind: np.ndarray
+    """(site,) int32 index into `kinds`."""
+    gauge: np.ndarray
+    """(site,) float64 [Å], diameter of the smallest particle that contains the site."""
+    group: np.ndarray
+    """(site,) int32: sites of one group are there together or not at all."""
+    weight: np.ndarray
+    """(group, group) float64, probability that two groups are there together; on the diagonal, that one is."""
+
+
+def dot_kinds(variant: Variant) -> tuple[Kind, ...]:
+    """The kinds of a dot: those of the material, less the mean of random vacancies, and a partly occupied skin last."""
+    vacancies = variant.disorder.vacancies or {}
+    kinds = [
+        replace(kind, occupancy=kind.occupancy * (1 - vacancies.get(kind.label, 0.0)))
+        for kind in variant.material.kinds
+    ]
+    surface = variant.surface
+    if surface.site is not None and 0 < surface.occupancy < 1:
+        index = variant.material.labels.index(surface.site)
+        whole = kinds[index]
+        kinds[index] = replace(whole, occupancy=whole.occupancy * (1 - surface.occupancy))
+        kinds.append(
+            replace(whole, label=f"{whole.label} skin", occupancy=whole.occupancy * surface.occupancy)
+        )
+    return tuple(kinds)
+
+
+def cut_sites(variant: Variant, *, centre: Centre, diameter_max: float) -> Sites:
+    """Every site of the largest particle of a nested family.
+
+    Args:
+        variant: the sort of dot. What depends on a particle's own surface or on chance (`disorder` but for vacancies,
+            `coating`, single fault planes and facets) is left to `hpc.particles`.
+        centre: site label, "bond", "cell" or fractional coordinates; see `find_centre`.
+        diameter_max: diameter of the largest particle [Å].
+
+    Raises:
+        ValueError: a centre or a surface that the material does not have, or a particle without any site.
+    """
+    if not (np.isfinite(diameter_max) and diameter_max > 0):
+        raise ValueError(f"diameter_max must be > 0 Å, got {diameter_max}")
+    material, surface = variant.material, variant.surface
+    cell = cell_vectors(material)
+    of = gauge(variant.shape, cell)
+    limit = diameter_max * (1 + TOUCHING)
+    position, kind, image = _cut_crystal(
+        material, find_centre(material, centre), of=of, limit=limit, radius=reach(variant.shape, limit)
+    )
+    group, weight = np.zeros(len(kind), dtype=np.int32), np.ones((1, 1))
+    if not len(kind):
+        raise ValueError(
+            f"a {material.name} {variant.shape.name} of {diameter_max / 10:g} nm around {centre} holds no site; "
+            "ask for a larger diameter or another centre"
+        )
+    chosen, new_kind, size = apply_surface(
+        material, surface, position=position, kind=kind, image=image, size=of(position), of=of
+    )
+    inside = size <= limit
+    chosen, new_kind, size = chosen[inside], new_kind[inside], size[inside]
+    order = np.lexsort((size, new_kind))
+    chosen = chosen[order]
+
+    shift = np.array(
+        [(variant.lattice.displacement or {}).get(label, (0.0, 0.0, 0.0)) for label in material.labels]
+    )
+    deformed = position[chosen] @ deformation(variant.lattice).T + shift[kind[chosen]]
+    return Sites(
+        kinds=dot_kinds(variant),
+        position=np.ascontiguousarray(deformed),
+        kind=new_kind[order].astype(np.int32),
+        gauge=size[order],
+        group=group[chosen],
+        weight=weight,
+    )
+
+
+def _cut_crystal(
+    material: Material, middle: np.ndarray, *, of: Gauge, limit: float, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sites with a gauge up to the limit: (site, 3) positions [Å], (site,) kinds, (site,) indices in the cell."""
+    cell = cell_vectors(material)
+    images = equivalent_positions(material)
+    kind = np.concatenate([np.full(len(of_kind), index) for index, of_kind in enumerate(images)])
+    fraction = np.concatenate(images) - middle
+    parts = []
+    for block in lattice_blocks(cell, radius):
+        position = ((block[:, None] + fraction) @ cell).reshape(-1, 3)
+        index = np.flatnonzero(of(position) <= limit)
+        parts.append((position[index], index % len(fraction)))
+    image = np.concatenate([index for _, index in parts])
+    return np.concatenate([position for position, _ in parts]), kind[image], image
+
+
+def lattice_blocks(cell: np.ndarray, radius: float) -> Iterator[np.ndarray]:
+    """Every cell that may hold a point within `radius` [Å] of a point of cell (0, 0, 0).
+
+    Yields:
+        (cells, 3) int32 indices, in lexicographic order: a plane of cells at a time, so that memory stays small.
+    """
+    # The planes of index i lie 1/|column i of the inverse| apart.
+    count = (radius * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int) + 2
+    first, *others = (np.arange(-n, n + 1, dtype=np.int32) for n in count)
+    plane = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 2)
+    for index in first:
+        yield np.column_stack((np.full(len(plane), index), plane))
+
+
+def cell_vectors(material: Material) -> np.ndarray:
+    """(3, 3) float64 [Å], rows a, b, c: x along a, y in the plane of a and b, z along c*."""
+    a, b, c, *angles = material.cell_angstrom
+    # cos 90° is exactly 0: cubic positions are then the integer engine's, bit for bit.
+    cos_a, cos_b, cos_c = (0.0 if angle == 90 else np.cos(np.radians(angle)) for angle in angles)
+    sin_c = np.sqrt(1 - cos_c**2)
+    y = (cos_a - cos_b * cos_c) / sin_c
+    height2 = 1 - cos_b**2 - y**2
+    if height2 <= 0:
+        raise ValueError(f"cell_angstrom of {material.name}: no cell has the angles {angles}")
+    return np.array([[a, 0, 0], [b * cos_c, b * sin_c, 0], [c * cos_b, c * y, c * np.sqrt(height2)]])
+
+
+def find_centre(material: Material, centre: Centre) -> np.ndarray:
+    """(3,) fractional coordinates in 0..1 of a cut centre.
+
+    A label is the site that the material's file gives. "bond" is the middle of a shortest bond between different
+    kinds (of any bond, where there is one kind). "cell" is the middle of the largest hole: the point of a 1/24 grid
+    that lies farthest from all sites, the first in lexicographic order if several do.
+
+    Raises:
+        ValueError: neither of these nor three fractional coordinates.
+    """
+    if not isinstance(centre, str):
+        middle = np.asarray(centre, dtype=float)
+        if middle.shape != (3,) or not np.all(np.isfinite(middle)):
+            raise ValueError(f"centre must be a site label or three fractional coordinates, got {centre}")
+    elif centre in material.labels:
+        middle = np.array(material.positions[material.labels.index(centre)], dtype=float)
+    elif centre == "bond":
+        middle = _middle_of_bond(material)
+    elif centre == "cell":
+        middle = _middle_of_hole(material)
+    else:
+        raise ValueError(
+            f"centre must be a site of {material.name} {list(material.labels)}, one of {list(NAMED_CENTRES)}, "
+            f"or x y z; got {centre!r}"
+        )
+    return middle % 1
+
+
+def _middle_of_bond(material: Material) -> np.ndarray:
+    cell = cell_vectors(material)
+    best = (np.inf, np.zeros(3))
+    for index, start in enumerate(equivalent_positions(material)):
+        vectors = _vectors_to_others(material, index, start[0])
+        if not len(vectors):
+            continue
+        length = np.linalg.norm(vectors, axis=1)
+        # Of equal bonds the one whose direction comes last in lexicographic order: +x rather than -x.
+        shortest = vectors[length < length.min() + 1e-6]
+        chosen = max(np.round(shortest, 6).tolist())
+        if length.min() < best[0] - 1e-6:
+            best = (length.min(), start[0] + np.array(chosen) @ np.linalg.inv(cell) / 2)
+    return np.round(best[1], 6)
+
+
+def _middle_of_hole(material: Material) -> np.ndarray:
+    from scipy.spatial import cKDTree
+
+    cell = cell_vectors(material)
+    fractions = np.concatenate(equivalent_positions(material))
+    # No point is farther from a site than half of the three edges together.
+    blocks = np.concatenate(list(lattice_blocks(cell, np.linalg.norm(cell, axis=1).sum() / 2)))
+    sites = ((blocks[:, None] + fractions) @ cell).reshape(-1, 3)
+    grid = np.stack(np.meshgrid(*[np.arange(24) / 24] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    distance, _ = cKDTree(sites).query(grid @ cell)
+    return grid[np.argmax(np.round(distance, 6))]
+
+
+def _vectors_to_others(material: Material, kind: int, start: np.ndarray) -> np.ndarray:
+    """(n, 3) float64 [Å] from the fractional position of a kind to sites of other kinds (of any, if there is one kind).
+
+    All that may be as close as the nearest, and some more.
+    """
+    cell = cell_vectors(material)
+    images = equivalent_positions(material)
+    others = [of_kind for index, of_kind in enumerate(images) if index != kind or len(images) == 1]
+    fraction = np.concatenate(others) - start
+    blocks = np.concatenate(list(lattice_blocks(cell, _SHELL * np.linalg.norm(cell, axis=1).sum() / 2)))
+    vectors = ((blocks[:, None] + fraction) @ cell).reshape(-1, 3)
+    return vectors[np.linalg.norm(vectors, axis=1) > _APART]
+
+
+def nearest_neighbours(material: Material, label: str) -> list[np.ndarray]:
+    """For each equivalent position of a label, (n, 3) float64 vectors [Å] to its nearest neighbours of other kinds."""
+    index = material.labels.index(label)
+    found = []
+    for start in equivalent_positions(material)[index]:
+        vectors = _vectors_to_others(material, index, start)
+        length = np.linalg.norm(vectors, axis=1)
+        found.append(vectors[length <= _SHELL * length.min()])
+    return found
+
+
+def apply_surface(
+    material: Material,
+    surface: Surface,
+    *,
+    position: np.ndarray,
+    kind: np.ndarray,
+    image: np.ndarray,
+    size: np.ndarray,
+    of: Gauge,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """When each site enters, and as which kind, with the treatment of the surface.
+
+    Args:
+        material: the crystal.
+        surface: its treatment.
+        position: (site, 3) float64 [Å], undeformed.
+        kind: (site,) int, index into the material's kinds.
+        image: (site,) int, index into the concatenated `equivalent_positions`.
+        size: (site,) float64 [Å], gauge.
+        of: the gauge function.
+
+    Returns:
+        (entry,) indices of sites, (entry,) kinds of `dot_kinds` and (entry,) gauge [Å]. Sites with a partly occupied
+        skin have two entries.
+
+    Raises:
+        ValueError: more neighbours are asked for than a site has.
+    """
+    everything = np.arange(len(kind))
+    if surface.site is None or surface.occupancy == 1:
+        return everything, kind, size
+    index = material.labels.index(surface.site)
+    first = sum(len(images) for images in equivalent_positions(material)[:index])
+    core = size.copy()
+    for offset, vectors in enumerate(nearest_neighbours(material, surface.site)):
+        if surface.neighbours > len(vectors):
+            raise ValueError(
+                f"surface.neighbours: a site {surface.site} of {material.name} has {len(vectors)} nearest neighbours "
+                f"of other kinds, got {surface.neighbours}"
+            )
+        mine = np.flatnonzero(image == first + offset)
+        around = np.stack([of(position[mine] + vector) for vector in vectors])
+        enough = np.partition(around, surface.neighbours - 1, axis=0)[surface.neighbours - 1]
+        core[mine] = np.maximum(size[mine], enough)
+    if surface.occupancy == 0:
+        return everything, kind, core
+    skin = everything[kind == index]
+    return (
+        np.concatenate((everything, skin)),
+        np.concatenate((kind, np.full(len(skin), len(material.kinds)))),
+        np.concatenate((core, size[skin])),
+    )
+
+
+def deformation(lattice: Lattice) -> np.ndarray:
+    """(3, 3) float64 F of x → F x: the rhombohedral stretch of a cubic lattice, then the strain tensor.
+
+    The stretch is symmetric, so that its axis stays [111]: √(1 + 2 cos α) along it and √(1 - cos α) across keep the
+    edges and make every angle α.
+    """
+    cos_alpha = 0.0 if lattice.alpha_deg == 90 else np.cos(np.radians(lattice.alpha_deg))
+    along, across = np.sqrt(1 + 2 * cos_alpha), np.sqrt(1 - cos_alpha)
+    stretch = across * np.eye(3) + (along - across) / 3
+    xx, yy, zz, yz, xz, xy = lattice.strain
+    return (np.eye(3) + np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])) @ stretch
+
+
+def shells(size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gauge values that differ by rounding alone (1e-8 Å) are one shell.
+
+    Returns:
+        (shell,) float64 increasing [Å]; (site,) int64, the shell of every site.
+    """
+    order = np.argsort(size, kind="stable")
+    new = np.diff(size[order], prepend=-np.inf) > 1e-8
+    shell = np.empty(len(size), dtype=np.int64)
+    shell[order] = np.cumsum(new) - 1
+    first = np.minimum.reduceat(order, np.flatnonzero(new)) if len(size) else order
+    return size[first], shell
+
+
+def merge_sizes(size: np.ndarray, step: float, *, exact: Sequence[float] = ()) -> np.ndarray:
+    """Round gauge values to multiples of a step, for shapes of which hardly two sites enter together.
+
+    Rounding moves sites by at most half a step either way. The mean over a size distribution of standard deviation s
+    feels that in second order only, about (step / s)² / 24 of the change of the pattern from D to D + s. The particles
+    of `exact` diameters are not touched at all: no site moves into them or out of them.
+
+    Args:
+        size: (site,) float64 [Å].
+        step: [Å].
+        exact: diameters [Å] at which the particle stays as it is.
+
+    Returns:
+        (site,) float64 [Å].
+    """
+    rounded = step * np.rint(size / step)
+    edges = np.unique(np.asarray(exact, dtype=float))
+    if not len(edges):
+        return rounded
+    # Bounds of every site: the last exact diameter that does not hold it, and the first that does.
+    after = np.searchsorted(edges * (1 + TOUCHING), size)
+    low = np.concatenate(([-np.inf], edges))[after]
+    high = np.concatenate((edges, [np.inf]))[after]
+    left = rounded <= low * (1 + TOUCHING)
+    rounded[left] = step * np.floor(low[left] * (1 + TOUCHING) / step + 1)
+    return np.minimum(rounded, high)
