@@ -1,12 +1,13 @@
-"""A material and a shape -> the sites of the largest particle, shell by shell.
+"""A cubic crystal and a shape -> the sites of the largest particle on an integer grid, shell by shell.
 
 A shape is a *gauge*: the smallest diameter of the particle that contains a point. Particles of one shape around one
 fixed centre are then nested, and the particle of diameter D is every site whose gauge is at most D. Sites that share a
-gauge value enter together and form a *shell*.
+gauge value enter together and form a *shell*. Surfaces keep the family nested; see `hpc.sites`.
 
 Positions are kept as integers on a cubic grid of spacing `unit` (cell edge over the smallest denominator of the
 fractional coordinates), so that a pair's squared distance is an integer class n = |h_i - h_j|² with r = unit·√n.
-Valid for cubic cells whose sites and cut centres have rational coordinates; anything else is refused.
+Valid for undeformed cubic cells whose sites and cut centres have rational coordinates; anything else is refused, and
+`hpc.sites` cuts it.
 
 Symbols: h integer position, a cell edge [Å], D diameter [Å].
 """
@@ -14,12 +15,15 @@ Symbols: h integer position, a cell edge [Å], D diameter [Å].
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hpc.material import Material, equivalent_positions
+from hpc.shapes import SHAPES, Gauge, gauge, reach
+from hpc.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
+from hpc.variant import Centre, Shape, Surface
 
 __all__ = [
     "SHAPES",
@@ -27,24 +31,19 @@ __all__ = [
     "cut_nested_sites",
 ]
 
+_PLAIN_CUT = Surface()
 # The largest denominator of a fractional coordinate that still counts as rational (1/48 covers every cubic
 # special position and their midpoints).
 _MAX_DENOMINATOR = 48
 
 
-def _sphere(position: np.ndarray) -> np.ndarray:
-    """Gauge of the sphere: twice the distance from the centre."""
-    return 2 * np.sqrt(np.einsum("ij,ij->i", position, position))
-
-
-#: Gauge by name: (site, 3) float64 [Å] relative to the cut centre -> (site,) float64 [Å], the smallest diameter that
-#: contains the point. A particle of diameter D must fit into a sphere of diameter D (it bounds the sites looked at).
-SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sphere": _sphere}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NestedSites:
-    """Sites of the largest particle around one cut centre, sorted by kind, then by shell."""
+    """Sites of the largest particle around one cut centre, sorted by kind, then by shell.
+
+    Kinds are those of `hpc.sites.dot_kinds`. A partly occupied skin lies on the positions of its core: such a pair of
+    sites is at distance 0, class 0, which is never counted.
+    """
 
     unit: float
     """Grid spacing [Å]."""
@@ -76,54 +75,78 @@ class NestedSites:
 
 
 def cut_nested_sites(
-    material: Material, *, shape: str, centre: str | Sequence[float], diameter_max: float
+    material: Material,
+    *,
+    shape: str | Shape,
+    centre: Centre,
+    diameter_max: float,
+    surface: Surface = _PLAIN_CUT,
+    size_step: float | None = None,
+    exact: Sequence[float] = (),
 ) -> NestedSites:
     """Every site within the largest particle of a nested family.
 
     Args:
         material: a cubic crystal.
-        shape: a name of `SHAPES`.
-        centre: label of the site in the middle, or fractional coordinates.
+        shape: a name of `hpc.shapes.SHAPES`, or one with its parameters.
+        centre: site label, "bond", "cell" or fractional coordinates; see `hpc.sites.find_centre`.
         diameter_max: diameter of the largest particle [Å].
+        surface: treatment of the surface.
+        size_step: round gauge values to its multiples [Å], for shapes that let hardly two sites enter together: the
+            counts take memory and time by the shell. `hpc.sites.merge_sizes` says what that costs in accuracy.
+        exact: diameters [Å] whose particles rounding leaves as they are.
 
     Raises:
         ValueError: unknown shape or centre, a cell that is not cubic, coordinates that are not rational,
-            or a particle without any site.
+            a surface that the material cannot have, or a particle without any site.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"shape must be one of {sorted(SHAPES)}, got {shape!r}")
+    if isinstance(shape, str):
+        shape = Shape(name=shape)
     if not (np.isfinite(diameter_max) and diameter_max > 0):
         raise ValueError(f"diameter_max must be > 0 Å, got {diameter_max}")
-    gauge = SHAPES[shape]
+    if size_step is not None and not (np.isfinite(size_step) and size_step > 0):
+        raise ValueError(f"size_step must be > 0 Å, got {size_step}")
+    of = gauge(shape)
     a, denominator, cell_position, cell_kind, origin = _integer_cell(material, centre)
     unit = a / denominator
+    limit = diameter_max * (1 + TOUCHING)
 
-    reach = int(diameter_max / 2 / a) + 2
-    shift = np.arange(-reach, reach + 1, dtype=np.int32) * denominator
-    lattice = np.stack(np.meshgrid(shift, shift, shift, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    position = (lattice + (cell_position - origin)).reshape(-1, 3)
-    kind = np.broadcast_to(cell_kind, (lattice.shape[0], cell_kind.size)).ravel()
-
-    size = gauge(position * unit)
-    # 1e-9 relative: a shell that touches the surface belongs to the particle, whatever the last bit says.
-    inside = size <= diameter_max * (1 + 1e-9)
+    parts = []
+    for block in lattice_blocks(a * np.eye(3), reach(shape, limit)):
+        candidate = ((block * denominator)[:, None] + (cell_position - origin)).reshape(-1, 3)
+        within = np.flatnonzero(of(candidate * unit) <= limit)
+        parts.append((candidate[within], within % len(cell_kind)))
+    position = np.concatenate([one for one, _ in parts])
+    image = np.concatenate([one for _, one in parts])
+    chosen, kind, size = apply_surface(
+        material,
+        surface,
+        position=position * unit,
+        kind=cell_kind[image],
+        image=image,
+        size=of(position * unit),
+        of=of,
+    )
+    if size_step is not None:
+        size = merge_sizes(size, size_step, exact=[*exact, diameter_max])
+    inside = size <= limit
     if not inside.any():
         raise ValueError(
-            f"a {material.name} {shape} of {diameter_max / 10:g} nm around {centre} holds no site; "
+            f"a {material.name} {shape.name} of {diameter_max / 10:g} nm around {centre} holds no site; "
             "ask for a larger diameter or another centre"
         )
-    position, kind, size = position[inside], kind[inside], size[inside]
-    # Gauge values that differ by rounding alone are one shell.
-    _, first, shell = np.unique(np.rint(size * 1e8), return_index=True, return_inverse=True)
+    position, kind, size = position[chosen][inside], kind[inside], size[inside]
+    diameter, shell = shells(size)
     order = np.lexsort((shell, kind))
     position, kind, shell = position[order].astype(np.int32), kind[order], shell[order]
 
-    n_shell, n_kind = first.size, len(material.kinds)
+    n_shell = len(diameter)
+    n_kind = len(material.kinds) + surface.is_partial
     entering = np.bincount(kind * n_shell + shell, minlength=n_kind * n_shell).reshape(n_kind, n_shell)
     start = np.concatenate(([0], np.cumsum(entering.sum(axis=1))[:-1]))
     offset = np.concatenate((np.zeros((n_kind, 1), dtype=np.int64), np.cumsum(entering, axis=1)), axis=1)
 
-    operations = _point_symmetry(cell_position - origin, cell_kind, denominator, position, gauge)
+    operations = _point_symmetry(cell_position - origin, cell_kind, denominator, position * unit, of)
     representative, weight = _orbits(position, operations)
     by_shell = np.argsort(shell[representative], kind="stable")
     representative, weight = representative[by_shell], weight[by_shell]
@@ -131,7 +154,7 @@ def cut_nested_sites(
         unit=unit,
         position=np.ascontiguousarray(position),
         offset=offset + start[:, None],
-        diameter=size[first],
+        diameter=diameter,
         representative=representative.astype(np.int32),
         weight=weight.astype(np.int32),
         rep_kind=kind[representative].astype(np.int32),
@@ -140,35 +163,28 @@ def cut_nested_sites(
 
 
 def _integer_cell(
-    material: Material, centre: str | Sequence[float]
+    material: Material, centre: Centre
 ) -> tuple[float, int, np.ndarray, np.ndarray, np.ndarray]:
     """Edge, denominator, (site, 3) integer positions and (site,) kinds of one cell, and the centre's position."""
-    a, b, c, *angles = material.cell_angstrom
-    if not (a == b == c and angles == [90.0, 90.0, 90.0]):
+    if not material.is_cubic:
         raise ValueError(
             "the one-pass engine needs a cubic cell (a = b = c, 90°), "
             f"{material.name} has {list(material.cell_angstrom)}"
         )
     fractions = equivalent_positions(material)
     kinds = [np.full(len(images), index) for index, images in enumerate(fractions)]
-    if isinstance(centre, str):
-        if centre not in material.labels:
-            raise ValueError(
-                f"centre must be a site of {material.name} {list(material.labels)} or x y z, got {centre!r}"
-            )
-        middle = np.array(material.positions[material.labels.index(centre)])
-    else:
-        middle = np.asarray(centre, dtype=float)
-        if middle.shape != (3,) or not np.all(np.isfinite(middle)):
-            raise ValueError(f"centre must be a site label or three fractional coordinates, got {centre}")
-
-    fraction = np.concatenate(fractions)
-    everything = np.concatenate((fraction, middle[None]))
+    everything = np.concatenate((*fractions, find_centre(material, centre)[None]))
     for denominator in range(1, _MAX_DENOMINATOR + 1):
         scaled = everything * denominator
         if np.abs(scaled - np.rint(scaled)).max() < 1e-4:
             integer = np.rint(scaled).astype(np.int32)
-            return a, denominator, integer[:-1], np.concatenate(kinds), integer[-1]
+            return (
+                material.cell_angstrom[0],
+                denominator,
+                integer[:-1],
+                np.concatenate(kinds),
+                integer[-1],
+            )
     raise ValueError(
         f"sites and centre of {material.name} must have rational coordinates (denominator <= {_MAX_DENOMINATOR}) "
         "for the one-pass engine"
@@ -176,7 +192,7 @@ def _integer_cell(
 
 
 def _point_symmetry(
-    cell_position: np.ndarray, cell_kind: np.ndarray, denominator: int, position: np.ndarray, gauge: Callable
+    cell_position: np.ndarray, cell_kind: np.ndarray, denominator: int, position: np.ndarray, of: Gauge
 ) -> list[np.ndarray]:
     """The signed permutations (out of 48) about the cut centre that keep both the crystal and the shape."""
 
@@ -185,16 +201,18 @@ def _point_symmetry(
         return np.sort(((cell_kind * denominator + x) * denominator + y) * denominator + z)
 
     crystal = cell_key(cell_position)
-    # A gauge is one formula: a few hundred sites from all over the particle show whether it keeps an operation.
-    probe = position[:: max(1, len(position) // 500)].astype(float)
-    size = gauge(probe)
+    # A gauge is one formula: a few hundred sites from all over the particle, and some points beyond it, show
+    # whether it keeps an operation.
+    probe = position[:: max(1, len(position) // 500)]
+    probe = np.concatenate((probe, 1.5 * probe + [0.3, 0.7, 1.1]))
+    size = of(probe)
     kept = []
     for permutation in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             operation = np.zeros((3, 3), dtype=np.int32)
             operation[range(3), permutation] = signs
             same_crystal = np.array_equal(cell_key(cell_position @ operation), crystal)
-            if same_crystal and np.allclose(gauge(probe @ operation), size):
+            if same_crystal and np.allclose(of(probe @ operation), size, rtol=1e-9, atol=1e-9):
                 kept.append(operation)
     return kept
 

@@ -63,7 +63,7 @@ def _count_shells(  # type: ignore[no-untyped-def]  # compiled: numba infers the
                         for j in range(size):
                             row[strip[j]] += weight
                         begin += size
-        counts[:, shell, 0] = 0  # a site with itself
+        counts[:, shell, 0] = 0  # a site with itself, or a partly occupied skin with its core
 
 
 def count_pairs(
@@ -127,6 +127,7 @@ def count_pairs_reference(sites: NestedSites) -> np.ndarray:
         for other in range(n_kind):
             chosen = (kind == other) & (np.arange(len(kind)) != i)
             np.add.at(counts[pair_of[frozenset((int(kind[i]), other))]], (later[chosen], n[chosen]), 1)
+    counts[:, :, 0] = 0  # a skin with its core, at one position
     return counts
 
 

@@ -73,8 +73,8 @@ def dot_kinds(variant: Variant) -> tuple[Kind, ...]:
         for kind in variant.material.kinds
     ]
     surface = variant.surface
-    if surface.site is not None and 0 < surface.occupancy < 1:
-        index = variant.material.labels.index(surface.site)
+    if surface.is_partial:
+        index = variant.material.labels.index(str(surface.site))
         whole = kinds[index]
         kinds[index] = replace(whole, occupancy=whole.occupancy * (1 - surface.occupancy))
         kinds.append(

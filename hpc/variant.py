@@ -141,6 +141,11 @@ class Surface:
                 f"got {self.site!r} and {self.neighbours}"
             )
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether skin sites are partly occupied: they are then a kind of their own."""
+        return self.site is not None and 0 < self.occupancy < 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lattice:
