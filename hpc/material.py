@@ -161,5 +161,7 @@ def equivalent_positions(material: Material) -> list[np.ndarray]:
     positions = []
     for position in material.positions:
         images = np.array([operation.apply_to_xyz(list(position)) for operation in group.operations()]) % 1
-        positions.append(np.unique(np.rint(images * 1e6) % 1_000_000, axis=0) / 1e6)
+        # Equal to 1e-6, but not rounded to that: a third is not 0.333333.
+        _, first = np.unique(np.rint(images * 1e6) % 1_000_000, axis=0, return_index=True)
+        positions.append(np.round(images[first], 12) % 1)
     return positions
