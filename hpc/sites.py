@@ -8,7 +8,8 @@ Surfaces stay nested. A site of `surface.site` with fewer than m of its nearest 
 it joins the core when the m-th of them enters, at g' = max(g, m-th smallest gauge of the neighbours). Skin of occupancy
 0 is left out: the site enters at g'. Skin of occupancy p is two kinds at one position, "S skin" with p·o from g on and
 "S" with (1-p)·o from g' on: amplitudes and self terms add up to o in the core; the pair of the two is never counted.
-Neighbours are sites of other kinds within 1.2 times the shortest such distance of the undeformed crystal.
+Neighbours are sites of other kinds within 1.2 times the shortest such distance, in the directions of the undeformed,
+unfaulted crystal: where a fault turns the layers around a site, the rule still looks where they would have been.
 
 Random vacancies multiply the occupancy of a kind: the exact mean over all of them (Ferri et al. 2023).
 
@@ -19,9 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from hpc.faults import stacked_sites
 from hpc.material import Kind, Material, equivalent_positions
 from hpc.shapes import Gauge, gauge, reach
 from hpc.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
@@ -97,56 +100,100 @@ def cut_sites(variant: Variant, *, centre: Centre, diameter_max: float) -> Sites
     """
     if not (np.isfinite(diameter_max) and diameter_max > 0):
         raise ValueError(f"diameter_max must be > 0 Å, got {diameter_max}")
-    material, surface = variant.material, variant.surface
-    cell = cell_vectors(material)
-    of = gauge(variant.shape, cell)
+    material = variant.material
+    of = gauge(variant.shape, cell_vectors(material))
     limit = diameter_max * (1 + TOUCHING)
-    position, kind, image = _cut_crystal(
-        material, find_centre(material, centre), of=of, limit=limit, radius=reach(variant.shape, limit)
+    sites = _candidates(variant, find_centre(material, centre), of, limit)
+    chosen, kind, size = apply_surface(
+        material,
+        variant.surface,
+        position=sites.position,
+        kind=sites.kind,
+        image=sites.image,
+        size=of(sites.position),
+        of=of,
     )
-    group, weight = np.zeros(len(kind), dtype=np.int32), np.ones((1, 1))
-    if not len(kind):
+    inside = size <= limit
+    if not inside.any():
         raise ValueError(
             f"a {material.name} {variant.shape.name} of {diameter_max / 10:g} nm around {centre} holds no site; "
             "ask for a larger diameter or another centre"
         )
-    chosen, new_kind, size = apply_surface(
-        material, surface, position=position, kind=kind, image=image, size=of(position), of=of
-    )
-    inside = size <= limit
-    chosen, new_kind, size = chosen[inside], new_kind[inside], size[inside]
-    order = np.lexsort((size, new_kind))
+    chosen, kind, size = chosen[inside], kind[inside], size[inside]
+    order = np.lexsort((size, kind))
     chosen = chosen[order]
 
     shift = np.array(
         [(variant.lattice.displacement or {}).get(label, (0.0, 0.0, 0.0)) for label in material.labels]
     )
-    deformed = position[chosen] @ deformation(variant.lattice).T + shift[kind[chosen]]
+    deformed = sites.position[chosen] @ deformation(variant.lattice).T + shift[sites.kind[chosen]]
     return Sites(
         kinds=dot_kinds(variant),
         position=np.ascontiguousarray(deformed),
-        kind=new_kind[order].astype(np.int32),
+        kind=kind[order].astype(np.int32),
         gauge=size[order],
-        group=group[chosen],
-        weight=weight,
+        group=sites.group[chosen],
+        weight=sites.weight,
     )
+
+
+class _Candidates(NamedTuple):
+    """Undeformed sites with a gauge up to the limit."""
+
+    position: np.ndarray
+    """(site, 3) float64 [Å]."""
+    kind: np.ndarray
+    """(site,) int, index into the material's kinds."""
+    image: np.ndarray
+    """(site,) int, index into the concatenated `equivalent_positions`."""
+    group: np.ndarray
+    weight: np.ndarray
+
+
+def _candidates(variant: Variant, middle: np.ndarray, of: Gauge, limit: float) -> _Candidates:
+    """The sites of the crystal, or those of all its stackings."""
+    material, faults = variant.material, variant.faults
+    radius = reach(variant.shape, limit)
+    if faults.deformation == 0 and faults.growth == 0:
+        position, image = _cut_crystal(material, middle, of=of, limit=limit, radius=radius)
+        kind = np.repeat(np.arange(len(material.kinds)), [len(k) for k in equivalent_positions(material)])
+        return _Candidates(position, kind[image], image, np.zeros(len(image), np.int32), np.ones((1, 1)))
+    stacked = stacked_sites(material, faults, middle, radius)
+    inside = of(stacked.position) <= limit
+    kind = stacked.kind[inside]
+    return _Candidates(
+        stacked.position[inside], kind, _any_image(variant)[kind], stacked.group[inside], stacked.weight
+    )
+
+
+def _any_image(variant: Variant) -> np.ndarray:
+    """(kind,) index of a position of each kind that stands for all: a stacking does not say which one a site was."""
+    material, surface = variant.material, variant.surface
+    if surface.site is not None:
+        first, *others = (
+            np.unique(np.round(v, 4), axis=0) for v in nearest_neighbours(material, surface.site)
+        )
+        if any(not np.array_equal(first, other) for other in others):
+            raise ValueError(
+                f"surface and faults: not all sites {surface.site} of {material.name} have their neighbours in the "
+                "same directions, as the mean over stackings needs; choose one of the two"
+            )
+    return np.cumsum([0, *(len(images) for images in equivalent_positions(material))])[:-1]
 
 
 def _cut_crystal(
     material: Material, middle: np.ndarray, *, of: Gauge, limit: float, radius: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sites with a gauge up to the limit: (site, 3) positions [Å], (site,) kinds, (site,) indices in the cell."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(site, 3) positions [Å] with a gauge up to the limit and (site,) their indices in the cell."""
     cell = cell_vectors(material)
-    images = equivalent_positions(material)
-    kind = np.concatenate([np.full(len(of_kind), index) for index, of_kind in enumerate(images)])
-    fraction = np.concatenate(images) - middle
-    parts = []
+    fraction = np.concatenate(equivalent_positions(material)) - middle
+    positions, images = [], []
     for block in lattice_blocks(cell, radius):
         position = ((block[:, None] + fraction) @ cell).reshape(-1, 3)
         index = np.flatnonzero(of(position) <= limit)
-        parts.append((position[index], index % len(fraction)))
-    image = np.concatenate([index for _, index in parts])
-    return np.concatenate([position for position, _ in parts]), kind[image], image
+        positions.append(position[index])
+        images.append(index % len(fraction))
+    return np.concatenate(positions), np.concatenate(images)
 
 
 def lattice_blocks(cell: np.ndarray, radius: float) -> Iterator[np.ndarray]:
