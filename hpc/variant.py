@@ -35,6 +35,7 @@ __all__ = [
     "Shape",
     "Surface",
     "Variant",
+    "load_group",
 ]
 
 #: A site label, "bond" (middle of a shortest bond), "cell" (middle of the largest hole), or fractional coordinates.
@@ -371,7 +372,7 @@ def _centres(value: Any) -> tuple[Centre, ...] | None:
 
 def _read_group(name: str, kind: type, value: Any) -> Any:
     if isinstance(value, str):
-        value = _load_group(name, value)
+        value = load_group(name, value)
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a mapping of keys to values or the name of a file, got {value!r}")
     known = [item.name for item in fields(kind)]
@@ -382,8 +383,12 @@ def _read_group(name: str, kind: type, value: Any) -> Any:
     return kind(**value)
 
 
-def _load_group(group: str, name: str) -> Any:
-    """The content of `conf/<group>/<name>.yaml`."""
+def load_group(group: str, name: str) -> Any:
+    """The content of `conf/<group>/<name>.yaml`.
+
+    Raises:
+        ValueError: there is no such file; the message lists those there are.
+    """
     from importlib.resources import files
 
     import yaml
