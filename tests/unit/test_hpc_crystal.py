@@ -7,6 +7,9 @@ import pytest
 
 from hpc.crystal import cut_nested_sites
 from hpc.material import Kind, Material, load_material, material_names
+from hpc.shapes import SHAPES
+from hpc.sites import cut_sites, shells
+from hpc.variant import Shape, Surface, Variant
 
 PBS = load_material("pbs")
 CELL = 5.936
@@ -91,7 +94,7 @@ def test_the_largest_diameter_must_be_positive(diameter):
 
 
 def test_an_unknown_shape_and_an_empty_particle_are_refused():
-    with pytest.raises(ValueError, match=r"shape must be one of \['sphere'\], got 'banana'"):
+    with pytest.raises(ValueError, match=r"shape.name must be one of \['cube', .*\], got 'banana'"):
         cut_nested_sites(PBS, shape="banana", centre="Pb", diameter_max=20)
     with pytest.raises(ValueError, match="holds no site"):
         cut((0.25, 0.25, 0.25), diameter=2.0)
@@ -176,3 +179,87 @@ def test_a_third_kind_and_a_finer_cell():
     assert sites.unit == pytest.approx(5.46 / 4)
     # around Ca: itself, 8 F at a√3/4, 12 Ca at a/√2
     assert sites.atoms[:3].tolist() == [[1, 0], [0, 8], [12, 0]]
+
+
+SURFACES = {
+    "plain": Surface(),
+    "Pb outside": Surface(site="S", neighbours=6),
+    "skin": Surface(site="S", neighbours=4, occupancy=0.25),
+}
+
+
+@pytest.mark.parametrize("centre", ["Pb", "bond", (0.05, 0.2, 0.1)])
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_and_surface_is_what_the_general_cut_gives(shape, surface, centre):
+    variant = Variant(material=PBS, shape=Shape(name=shape), surface=SURFACES[surface])
+    sites = cut_nested_sites(
+        PBS, shape=variant.shape, surface=variant.surface, centre=centre, diameter_max=24.0
+    )
+    general = cut_sites(variant, centre=centre, diameter_max=24.0)
+    diameter, shell = shells(general.gauge)
+    np.testing.assert_allclose(sites.diameter, diameter, atol=1e-9)
+    assert len(sites.offset) == len(general.kinds)
+    entering = np.zeros_like(sites.atoms)
+    np.add.at(entering, (shell, general.kind), 1)
+    np.testing.assert_array_equal(sites.atoms, entering)
+
+    def rows(kind, shell, position):
+        table = np.column_stack((kind, shell, np.rint(position * 1e6)))
+        return table[np.lexsort(table.T)]
+
+    n_kind, n_shell = sites.offset.shape[0], len(diameter)
+    kind = np.repeat(np.arange(n_kind), np.diff(sites.offset[:, [0, -1]], axis=1)[:, 0])
+    own_shell = np.concatenate([np.repeat(np.arange(n_shell), np.diff(row)) for row in sites.offset])
+    np.testing.assert_allclose(
+        rows(kind, own_shell, sites.position * sites.unit),
+        rows(general.kind, shell, general.position),
+        atol=1.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        (Shape(name="cube"), 48),
+        (Shape(name="truncated_octahedron"), 48),
+        (Shape(name="ellipsoid", aspect=2.0), 16),
+        (Shape(name="rod", axis=(1.0, 0.0, 0.0)), 16),
+        (Shape(name="ellipsoid", aspect=0.5, axis=(1.0, 1.0, 1.0)), 12),
+        (Shape(name="rod", axis=(1.0, 1.0, 0.0)), 8),
+        (Shape(name="ellipsoid", axis=(1.0, 2.0, 4.0)), 2),
+        (Shape(name="platelet", thickness_nm=1.0), 16),
+    ],
+)
+@pytest.mark.parametrize("surface", SURFACES)
+def test_the_symmetry_that_a_shape_leaves(shape, order, surface):
+    sites = cut_nested_sites(PBS, shape=shape, surface=SURFACES[surface], centre="Pb", diameter_max=30.0)
+    assert sites.weight.max() == order
+    counted = np.zeros_like(sites.atoms)
+    np.add.at(counted, (sites.rep_shell, sites.rep_kind), sites.weight)
+    np.testing.assert_array_equal(counted, sites.atoms)
+
+
+def test_merged_shells_keep_every_site_and_the_exact_particles():
+    shape = Shape(name="ellipsoid", aspect=1.7, axis=(1.0, 2.0, 3.0))
+    fine = cut_nested_sites(PBS, shape=shape, centre="Pb", diameter_max=30.0)
+    exact = 22.22
+    coarse = cut_nested_sites(PBS, shape=shape, centre="Pb", diameter_max=30.0, size_step=0.5, exact=[exact])
+    assert len(fine.diameter) > 150
+    assert len(coarse.diameter) < 65
+    np.testing.assert_array_equal(coarse.atoms.sum(axis=0), fine.atoms.sum(axis=0))
+
+    def atoms(sites, diameter):
+        return sites.atoms[sites.diameter <= diameter * (1 + 1e-9)].sum(axis=0)
+
+    for diameter in (exact, 30.0):
+        np.testing.assert_array_equal(atoms(coarse, diameter), atoms(fine, diameter))
+    # Everything else moves by half a step at most.
+    for diameter in (10.0, 17.3, 29.0):
+        assert np.all(atoms(fine, diameter - 0.25) <= atoms(coarse, diameter))
+        assert np.all(atoms(coarse, diameter) <= atoms(fine, diameter + 0.25))
+
+
+def test_a_step_that_is_no_length_is_refused():
+    with pytest.raises(ValueError, match="size_step must be > 0"):
+        cut_nested_sites(PBS, shape="rod", centre="Pb", diameter_max=20.0, size_step=0.0)
