@@ -47,12 +47,14 @@ __all__ = [
     "AXES",
     "FORWARDS",
     "LOWER",
-    "StackedSites",
-    "Stacking",
     "THIRD",
     "UPPER",
+    "StackedSites",
+    "Stacking",
     "check_turn",
+    "frame_layer",
     "layer_probabilities",
+    "layers_within",
     "places",
     "random_stacking",
     "stacked_sites",
@@ -209,7 +211,7 @@ def stacked_sites(
     # Everything below is along [111]; turning the result about a site of the frame gives the other axes.
     centre = (np.asarray(middle, dtype=float) - material.positions[0]) * turn
     bottom = int(np.floor(centre.sum() + TOLERANCE))
-    extent = int(np.ceil(reach / (a / np.sqrt(3)))) + 2
+    extent = layers_within(material, reach)
     if stacking and -stacking.first < extent:
         raise ValueError(f"a stacking of {extent} layers on either side is needed, got {-stacking.first}")
 
@@ -319,3 +321,22 @@ def check_turn(material: Material, axis: int) -> None:
             raise ValueError(
                 f"faults on other planes than (111): site {label} of {material.name} is not the same along every <111>"
             )
+
+
+def layers_within(material: Material, reach: float) -> int:
+    """Layers on either side of the cut centre that `stacked_sites` asks of a stacking."""
+    return int(np.ceil(reach / (material.cell_angstrom[0] / np.sqrt(3)))) + 2
+
+
+def frame_layer(material: Material, middle: np.ndarray, position: np.ndarray, *, axis: int = 0) -> np.ndarray:
+    """(site,) int64: the frame layer at or below each site, counted from the one at or below the cut centre.
+
+    Args:
+        material: a cubic crystal.
+        middle: (3,) float64, fractional coordinates of the cut centre.
+        position: (site, 3) float64 [Å], relative to the centre, undeformed.
+        axis: index into `AXES`.
+    """
+    centre = ((np.asarray(middle, dtype=float) - material.positions[0]) * AXES[axis]).sum()
+    height = (position * AXES[axis]).sum(axis=1) / material.cell_angstrom[0] + centre
+    return (np.floor(height + TOLERANCE) - np.floor(centre + TOLERANCE)).astype(np.int64)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpc.faults import stacked_sites
+from hpc.faults import Stacking, stacked_sites
 from hpc.material import Kind, Material, equivalent_positions
 from hpc.shapes import Gauge, gauge, reach
 from hpc.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
@@ -86,7 +86,9 @@ def dot_kinds(variant: Variant) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-def cut_sites(variant: Variant, *, centre: Centre, diameter_max: float) -> Sites:
+def cut_sites(
+    variant: Variant, *, centre: Centre, diameter_max: float, stacking: Stacking | None = None
+) -> Sites:
     """Every site of the largest particle of a nested family.
 
     Args:
@@ -94,16 +96,18 @@ def cut_sites(variant: Variant, *, centre: Centre, diameter_max: float) -> Sites
             `coating`, single fault planes and facets) is left to `hpc.particles`.
         centre: site label, "bond", "cell" or fractional coordinates; see `find_centre`.
         diameter_max: diameter of the largest particle [Å].
+        stacking: one sequence of {111} layers, instead of the mean over all that `variant.faults` asks for.
 
     Raises:
-        ValueError: a centre or a surface that the material does not have, or a particle without any site.
+        ValueError: a centre or a surface that the material does not have, a particle without any site, or a surface
+            of the mean over all stackings.
     """
     if not (np.isfinite(diameter_max) and diameter_max > 0):
         raise ValueError(f"diameter_max must be > 0 Å, got {diameter_max}")
     material = variant.material
     of = gauge(variant.shape, cell_vectors(material))
     limit = diameter_max * (1 + TOUCHING)
-    sites = _candidates(variant, find_centre(material, centre), of, limit)
+    sites = _candidates(variant, find_centre(material, centre), of, limit, stacking)
     chosen, kind, size = apply_surface(
         material,
         variant.surface,
@@ -112,6 +116,7 @@ def cut_sites(variant: Variant, *, centre: Centre, diameter_max: float) -> Sites
         image=sites.image,
         size=of(sites.position),
         of=of,
+        around=sites.around,
     )
     inside = size <= limit
     if not inside.any():
@@ -148,37 +153,48 @@ class _Candidates(NamedTuple):
     """(site,) int, index into the concatenated `equivalent_positions`."""
     group: np.ndarray
     weight: np.ndarray
+    around: np.ndarray | None
+    """Nearest neighbours where they are not the perfect crystal's; see `apply_surface`."""
 
 
-def _candidates(variant: Variant, middle: np.ndarray, of: Gauge, limit: float) -> _Candidates:
-    """The sites of the crystal, or those of all its stackings."""
-    material, faults = variant.material, variant.faults
+def _candidates(
+    variant: Variant, middle: np.ndarray, of: Gauge, limit: float, stacking: Stacking | None
+) -> _Candidates:
+    """The sites of the crystal, of one stacking, or of all of them."""
+    material, faults, label = variant.material, variant.faults, variant.surface.site
     radius = reach(variant.shape, limit)
-    if faults.deformation == 0 and faults.growth == 0:
+    offset = np.cumsum([0, *(len(images) for images in equivalent_positions(material))])
+    if stacking is None and faults.deformation == 0 and faults.growth == 0:
         position, image = _cut_crystal(material, middle, of=of, limit=limit, radius=radius)
-        kind = np.repeat(np.arange(len(material.kinds)), [len(k) for k in equivalent_positions(material)])
-        return _Candidates(position, kind[image], image, np.zeros(len(image), np.int32), np.ones((1, 1)))
-    stacked = stacked_sites(material, faults, middle, radius)
-    inside = of(stacked.position) <= limit
+        kind = np.searchsorted(offset, image, side="right") - 1
+        return _Candidates(position, kind, image, np.zeros(len(image), np.int32), np.ones((1, 1)), None)
+    if label is None:
+        stacked = stacked_sites(material, faults, middle, radius, stacking=stacking)
+        around, inside = None, of(stacked.position) <= limit
+    elif stacking is None:
+        raise ValueError(
+            "surface.site and faults: which neighbours a site lacks depends on the stacking, so there is no mean over "
+            "all of them; build explicit stackings (hpc.particles), or set one of the two to null"
+        )
+    else:
+        vectors = nearest_neighbours(material, label)[0]
+        bond = _SHELL * np.linalg.norm(vectors, axis=1).max()
+        stacked = stacked_sites(material, faults, middle, radius + bond, stacking=stacking)
+        inside = of(stacked.position) <= limit
+        mine = stacked.kind == material.labels.index(label)
+        around = _nearest(stacked.position[~mine], stacked.position[mine & inside], len(vectors))
     kind = stacked.kind[inside]
     return _Candidates(
-        stacked.position[inside], kind, _any_image(variant)[kind], stacked.group[inside], stacked.weight
+        stacked.position[inside], kind, offset[kind], stacked.group[inside], stacked.weight, around
     )
 
 
-def _any_image(variant: Variant) -> np.ndarray:
-    """(kind,) index of a position of each kind that stands for all: a stacking does not say which one a site was."""
-    material, surface = variant.material, variant.surface
-    if surface.site is not None:
-        first, *others = (
-            np.unique(np.round(v, 4), axis=0) for v in nearest_neighbours(material, surface.site)
-        )
-        if any(not np.array_equal(first, other) for other in others):
-            raise ValueError(
-                f"surface and faults: not all sites {surface.site} of {material.name} have their neighbours in the "
-                "same directions, as the mean over stackings needs; choose one of the two"
-            )
-    return np.cumsum([0, *(len(images) for images in equivalent_positions(material))])[:-1]
+def _nearest(others: np.ndarray, position: np.ndarray, count: int) -> np.ndarray:
+    """(count, site, 3) float64 [Å]: for each of the positions the nearest of the others."""
+    from scipy.spatial import cKDTree
+
+    _, index = cKDTree(others).query(position, k=np.arange(1, count + 1))
+    return others[index].transpose(1, 0, 2)
 
 
 def _cut_crystal(
@@ -314,6 +330,7 @@ def apply_surface(
     image: np.ndarray,
     size: np.ndarray,
     of: Gauge,
+    around: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """When each site enters, and as which kind, with the treatment of the surface.
 
@@ -325,6 +342,7 @@ def apply_surface(
         image: (site,) int, index into the concatenated `equivalent_positions`.
         size: (site,) float64 [Å], gauge.
         of: the gauge function.
+        around: (neighbour, site of this kind, 3) float64 [Å]; those of the perfect crystal when None.
 
     Returns:
         (entry,) indices of sites, (entry,) kinds of `dot_kinds` and (entry,) gauge [Å]. Sites with a partly occupied
@@ -345,9 +363,15 @@ def apply_surface(
                 f"surface.neighbours: a site {surface.site} of {material.name} has {len(vectors)} nearest neighbours "
                 f"of other kinds, got {surface.neighbours}"
             )
-        mine = np.flatnonzero(image == first + offset)
-        around = np.stack([of(position[mine] + vector) for vector in vectors])
-        enough = np.partition(around, surface.neighbours - 1, axis=0)[surface.neighbours - 1]
+        if around is None:
+            mine = np.flatnonzero(image == first + offset)
+            neighbours = position[mine] + vectors[:, None]
+        elif offset == 0:
+            mine, neighbours = np.flatnonzero(kind == index), around
+        else:
+            break
+        sizes = np.stack([of(one) for one in neighbours])
+        enough = np.partition(sizes, surface.neighbours - 1, axis=0)[surface.neighbours - 1]
         core[mine] = np.maximum(size[mine], enough)
     if surface.occupancy == 0:
         return everything, kind, core

@@ -255,6 +255,8 @@ class Coating:
     """Of the shell; D is the diameter of the whole dot."""
     relaxed: bool = True
     """The misfit relaxes radially (isotropic elasticity); otherwise every site keeps the core's lattice."""
+    poisson_ratio: float = 0.29
+    """Of both materials. PbS: 0.29 from c11, c12, c44 = 124, 33, 23 GPa (Madelung) by Voigt, Reuss and Hill."""
 
     def __post_init__(self) -> None:
         if self.material is not None:
@@ -268,7 +270,8 @@ class Coating:
             )
         if not isinstance(self.relaxed, bool):
             raise ValueError(f"coating.relaxed must be true or false, got {self.relaxed!r}")
-        _set(self, thickness_nm=thickness)
+        poisson_ratio = _number("coating.poisson_ratio", self.poisson_ratio, 0, 0.5)
+        _set(self, thickness_nm=thickness, poisson_ratio=poisson_ratio)
 
 
 GROUPS: dict[str, type] = {
