@@ -8,8 +8,8 @@ Surfaces stay nested. A site of `surface.site` with fewer than m of its nearest 
 it joins the core when the m-th of them enters, at g' = max(g, m-th smallest gauge of the neighbours). Skin of occupancy
 0 is left out: the site enters at g'. Skin of occupancy p is two kinds at one position, "S skin" with p·o from g on and
 "S" with (1-p)·o from g' on: amplitudes and self terms add up to o in the core; the pair of the two is never counted.
-Neighbours are sites of other kinds within 1.2 times the shortest such distance, in the directions of the undeformed,
-unfaulted crystal: where a fault turns the layers around a site, the rule still looks where they would have been.
+Neighbours are sites of other kinds within 1.2 times the shortest such distance of the undeformed crystal; in a stacking
+with faults as many of the nearest. The mean over all stackings knows no neighbours and is refused.
 
 Random vacancies multiply the occupancy of a kind: the exact mean over all of them (Ferri et al. 2023).
 
@@ -153,7 +153,7 @@ class _Candidates(NamedTuple):
     """(site,) int, index into the concatenated `equivalent_positions`."""
     group: np.ndarray
     weight: np.ndarray
-    around: np.ndarray | None
+    around: np.ndarray | None = None
     """Nearest neighbours where they are not the perfect crystal's; see `apply_surface`."""
 
 
@@ -167,7 +167,7 @@ def _candidates(
     if stacking is None and faults.deformation == 0 and faults.growth == 0:
         position, image = _cut_crystal(material, middle, of=of, limit=limit, radius=radius)
         kind = np.searchsorted(offset, image, side="right") - 1
-        return _Candidates(position, kind, image, np.zeros(len(image), np.int32), np.ones((1, 1)), None)
+        return _Candidates(position, kind, image, np.zeros(len(image), np.int32), np.ones((1, 1)))
     if label is None:
         stacked = stacked_sites(material, faults, middle, radius, stacking=stacking)
         around, inside = None, of(stacked.position) <= limit
@@ -342,7 +342,7 @@ def apply_surface(
         image: (site,) int, index into the concatenated `equivalent_positions`.
         size: (site,) float64 [Å], gauge.
         of: the gauge function.
-        around: (neighbour, site of this kind, 3) float64 [Å]; those of the perfect crystal when None.
+        around: (neighbour, site of the surface's kind, 3) float64 [Å]; as in the perfect crystal when None.
 
     Returns:
         (entry,) indices of sites, (entry,) kinds of `dot_kinds` and (entry,) gauge [Å]. Sites with a partly occupied
@@ -354,33 +354,34 @@ def apply_surface(
     everything = np.arange(len(kind))
     if surface.site is None or surface.occupancy == 1:
         return everything, kind, size
-    index = material.labels.index(surface.site)
-    first = sum(len(images) for images in equivalent_positions(material)[:index])
+    mine = everything[kind == material.labels.index(surface.site)]
+    if around is None:
+        around = _perfect_neighbours(material, surface.site, position[mine], image[mine])
+    if surface.neighbours > len(around):
+        raise ValueError(
+            f"surface.neighbours: a site {surface.site} of {material.name} has {len(around)} nearest neighbours of "
+            f"other kinds, got {surface.neighbours}"
+        )
+    sizes = np.stack([of(one) for one in around])
+    enough = np.partition(sizes, surface.neighbours - 1, axis=0)[surface.neighbours - 1]
     core = size.copy()
-    for offset, vectors in enumerate(nearest_neighbours(material, surface.site)):
-        if surface.neighbours > len(vectors):
-            raise ValueError(
-                f"surface.neighbours: a site {surface.site} of {material.name} has {len(vectors)} nearest neighbours "
-                f"of other kinds, got {surface.neighbours}"
-            )
-        if around is None:
-            mine = np.flatnonzero(image == first + offset)
-            neighbours = position[mine] + vectors[:, None]
-        elif offset == 0:
-            mine, neighbours = np.flatnonzero(kind == index), around
-        else:
-            break
-        sizes = np.stack([of(one) for one in neighbours])
-        enough = np.partition(sizes, surface.neighbours - 1, axis=0)[surface.neighbours - 1]
-        core[mine] = np.maximum(size[mine], enough)
+    core[mine] = np.maximum(size[mine], enough)
     if surface.occupancy == 0:
         return everything, kind, core
-    skin = everything[kind == index]
     return (
-        np.concatenate((everything, skin)),
-        np.concatenate((kind, np.full(len(skin), len(material.kinds)))),
-        np.concatenate((core, size[skin])),
+        np.concatenate((everything, mine)),
+        np.concatenate((kind, np.full(len(mine), len(material.kinds)))),
+        np.concatenate((core, size[mine])),
     )
+
+
+def _perfect_neighbours(
+    material: Material, label: str, position: np.ndarray, image: np.ndarray
+) -> np.ndarray:
+    """(neighbour, site, 3) float64 [Å]: the nearest neighbours of sites of a label in the endless crystal."""
+    first = sum(len(k) for k in equivalent_positions(material)[: material.labels.index(label)])
+    vectors = np.stack(nearest_neighbours(material, label), axis=1)
+    return position + vectors[:, image - first]
 
 
 def deformation(lattice: Lattice) -> np.ndarray:
