@@ -244,7 +244,11 @@ def _space_group(path: Path, small: Any) -> Any:
 
     name = small.spacegroup_hm or small.spacegroup_hall
     if small.symops:
-        group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(op) for op in small.symops]))
+        try:
+            operations = gemmi.GroupOps([gemmi.Op(operation) for operation in small.symops])
+        except RuntimeError as error:
+            raise ValueError(f"{path}: a symmetry operation cannot be read: {error}") from None
+        group = gemmi.find_spacegroup_by_ops(operations)
         if group is None:
             raise ValueError(
                 f"{path}: its {len(small.symops)} symmetry operations are not those of a tabulated space-group "
