@@ -152,10 +152,10 @@ def group_sites(atoms: Atoms) -> SiteClasses:
             total[position_of[close[:, 0]]] > 1 + 1e-6,
             "lie on top of each other with occupancies that add up to more than 1",
         )
-    described = np.rec.fromarrays(
-        [atoms.element, atoms.occupancy, atoms.b_iso], names="element,occupancy,b_iso"
-    )
-    rows, row_of = np.unique(described, return_inverse=True)
+    symbols, symbol_of = np.unique(atoms.element, return_inverse=True)
+    described = np.column_stack((symbol_of, atoms.occupancy, atoms.b_iso))
+    rows, row_of = np.unique(described, axis=0, return_inverse=True)
+    row_of = row_of.ravel()  # NumPy 2.0 gives it another shape
     if len(rows) > _MAX_KINDS:
         raise ValueError(
             f"occupancies and b_iso distinguish {len(rows)} kinds of atoms, at most {_MAX_KINDS} can be told apart; "
@@ -175,19 +175,11 @@ def group_sites(atoms: Atoms) -> SiteClasses:
         signatures, which = np.unique(row_of[members], axis=0, return_inverse=True)
         for index, signature in enumerate(signatures):
             for row in signature:
-                kinds.append(_kind(rows[row]))
+                element, (occupancy, b_iso) = str(symbols[int(rows[row, 0])]), rows[row, 1:].tolist()
+                kinds.append(Kind(label=element, element=element, occupancy=occupancy, b_iso=b_iso))
                 class_of.append(len(positions))
             positions.append(np.ascontiguousarray(atoms.position[members[which.ravel() == index, 0]]))
     return SiteClasses(kinds=tuple(kinds), class_of=tuple(class_of), positions=tuple(positions))
-
-
-def _kind(row: np.record) -> Kind:
-    return Kind(
-        label=str(row["element"]),
-        element=str(row["element"]),
-        occupancy=float(row["occupancy"]),
-        b_iso=float(row["b_iso"]),
-    )
 
 
 def _refuse_first(

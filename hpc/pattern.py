@@ -1,288 +1,213 @@
-"""qd-pattern: one model particle or one structure file -> I(Q).
+"""qd-pattern: structure files and model particles -> I(Q), S(Q), F(Q), G(r) or partial structure factors.
 
     qd-pattern sphere --material pbs --diameter-nm 4 --energy-kev 22 --q 0.5 20 0.01 -o out.xy
     qd-pattern sphere --material pbs --diameter-nm 4 --sigma 0.1 --strain 0.002 --wavelength 1.5406 --q 1 7 0.01
+    qd-pattern cube --material pbs --diameter-nm 4 --set lattice.alpha_deg=89.6 --energy-kev 22 --q 1 20 0.01 -o out.xy
     qd-pattern cluster.xyz --energy-kev 22 --b-iso Pb=1.3 S=1.2 --q 0.5 20 0.01 -o out.xy
+    qd-pattern cds.cif --repeat 8 8 6 --energy-kev 22 --q 0.5 20 0.01 -o block.xy
+    qd-pattern cds.cif --shape sphere --diameter-nm 4 --sigma 0.1 --energy-kev 22 --q 0.5 20 0.01 -o dots.xy
+    qd-pattern *.xyz --energy-kev 22 --output-kind gr --q 0 20 0.01 --r 1 30 0.01 -o pdfs/
+    mpiexec -n 4 python -m mpi4py -m hpc.pattern big.xyz --energy-kev 22 --q 0.5 20 0.01 -o big.xy
 
-Model particles are exact (pair counts on the lattice); files go through the moment histogram of `hpc.pairs`. The
-output has two columns, Q [Å⁻¹] and I [electron units of the whole particle, or per atom], behind a header that
-holds every parameter.
+Model particles are exact where their pairs can be counted on the lattice; everything else goes through the moment
+histogram of `hpc.pairs`, whose estimated error is printed. Several ranks share the pairs of a structure file. The
+output is columns behind a header that holds every parameter; formulas and normalisation are in `hpc.debye`. One source
+gives one file, or standard output; several go to a folder, a file each, and one that fails does not stop the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
+    from hpc.mpi import World
+    from hpc.pattern_output import Columns
 
-    from hpc.material import Material
+__all__ = ["main"]
 
-__all__ = ["file_pattern", "main", "read_structure"]
-
-
-def read_structure(path: str | Path) -> tuple[list[str], list[np.ndarray]]:
-    """Elements and positions of a structure file (anything ASE reads).
-
-    Returns:
-        Element symbols in alphabetical order and, for each, (n, 3) float64 positions [Å].
-
-    Raises:
-        ValueError: the file is missing, unreadable, empty, or holds positions that are not finite.
-    """
-    import ase
-    import ase.io
-    import numpy as np
-
-    if not Path(path).is_file():
-        raise ValueError(
-            f"{path} does not exist; give a structure file (.xyz, .cif, ...) or a shape such as 'sphere'"
-        )
-    try:
-        atoms = ase.io.read(path)
-    except Exception as error:  # ASE's readers raise whatever their formats make them raise
-        raise ValueError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {error}); "
-            "expected a file that ASE reads, such as .xyz"
-        ) from error
-    assert isinstance(atoms, ase.Atoms)  # without an index, ASE gives one structure: the last
-    if len(atoms) == 0:
-        raise ValueError(f"{path} holds no atoms")
-    symbols = np.array(atoms.get_chemical_symbols())
-    positions = np.asarray(atoms.get_positions(), dtype=np.float64)
-    if not np.isfinite(positions).all():
-        raise ValueError(
-            f"{path}: atom {int(np.argwhere(~np.isfinite(positions))[0, 0]) + 1} has a position that is not finite"
-        )
-    elements = sorted(set(symbols.tolist()))
-    return elements, [positions[symbols == element] for element in elements]
-
-
-def file_pattern(
-    elements: Sequence[str],
-    positions: list[np.ndarray],
-    *,
-    q: np.ndarray,
-    energy_kev: float | None,
-    b_iso: dict[str, float],
-    anomalous: bool = True,
-    compton: bool = True,
-    per_atom: bool = False,
-) -> np.ndarray:
-    """I(Q) of a particle given by its atoms.
-
-    Args:
-        elements: chemical symbols.
-        positions: for each element, (n, 3) float64 [Å].
-        q: (q,) float64 [Å⁻¹].
-        energy_kev: photon energy [keV]; needed with `anomalous`.
-        b_iso: Debye-Waller factor by element [Å²]; 0 for those that are not named.
-        anomalous: f' and f'' by energy.
-        compton: add incoherent scattering.
-        per_atom: divide by the number of atoms.
-
-    Returns:
-        (q,) float64 [electron units].
-    """
-    import numpy as np
-
-    from hpc.debye import coefficients, intensity
-    from hpc.material import Kind
-    from hpc.pairs import partial_sums_of_positions
-
-    kinds = tuple(Kind(label=e, element=e, occupancy=1.0, b_iso=b_iso.get(e, 0.0)) for e in elements)
-    terms = coefficients(kinds, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
-    n_atoms = np.array([len(one) for one in positions], dtype=np.float64)
-    total = intensity(partial_sums_of_positions(positions, q), n_atoms, terms.pair(), terms.self)
-    return total / n_atoms.sum() if per_atom else total
-
-
-def _read_b_iso(words: Sequence[str] | None, labels: Sequence[str]) -> dict[str, float]:
-    """`0.7`, or `Pb=1.3 S=1.2`, by label."""
-    if not words:
-        return {}
-    try:
-        if len(words) == 1 and "=" not in words[0]:
-            values = dict.fromkeys(labels, float(words[0]))
-        else:
-            values = {label: float(number) for label, number in (word.split("=") for word in words)}
-    except ValueError:
-        raise ValueError(
-            f"--b-iso takes one number, or LABEL=NUMBER for each site, got {' '.join(words)}"
-        ) from None
-    unknown = sorted(set(values) - set(labels))
-    if unknown:
-        raise ValueError(f"--b-iso: the sites are {list(labels)}, got {unknown}")
-    if not all(0 <= value < 100 for value in values.values()):
-        raise ValueError(f"--b-iso must lie in 0 to 100 Å², got {' '.join(words)}")
-    return values
-
-
-def _read_q(minimum: float, maximum: float, step: float) -> np.ndarray:
-    from hpc.config import QConfig
-    from hpc.grid import q_values
-
-    return q_values(QConfig(min=minimum, max=maximum, step=step))
-
-
-def _energy(chosen: argparse.Namespace) -> float | None:
-    """The photon energy [keV], from either option; None only without anomalous scattering."""
-    from hpc.form_factors import check_energy, energy_of_wavelength
-
-    if chosen.wavelength is not None:
-        return energy_of_wavelength(chosen.wavelength)
-    if chosen.energy_kev is None and chosen.no_anomalous:
-        return None
-    if chosen.energy_kev is None:
-        raise ValueError(
-            "the photon energy is missing: f' and f'' depend on it and there is no default; "
-            "add --energy-kev 22 (or --wavelength 0.5636), or --no-anomalous to leave them out"
-        )
-    return check_energy(chosen.energy_kev)
-
-
-def _material(chosen: argparse.Namespace) -> Material:
-    from hpc.material import load_material
-
-    if chosen.material is None:
-        raise ValueError("a model particle needs --material, for example --material pbs")
-    material = load_material(chosen.material)
-    return material.with_b_iso(_read_b_iso(chosen.b_iso, material.labels))
-
-
-def _compute(chosen: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
-    """q, intensity and the parameters for the header."""
-    from hpc.crystal import SHAPES
-
-    q, energy = _read_q(*chosen.q), _energy(chosen)
-    switches = {
-        "anomalous": not chosen.no_anomalous,
-        "compton": not chosen.no_compton,
-        "per_atom": chosen.per_atom,
-    }
-    common: dict[str, object] = {"energy_kev": energy, **switches}
-    model_only = {
-        "--material": chosen.material,
-        "--diameter-nm": chosen.diameter_nm,
-        "--centre": chosen.centre,
-    }
-    if chosen.source in SHAPES:
-        if chosen.diameter_nm is None:
-            raise ValueError("a model particle needs --diameter-nm, for example --diameter-nm 4")
-        from hpc.dots import dot_pattern
-
-        material = _material(chosen)
-        values = dot_pattern(
-            material,
-            q=q,
-            diameter_nm=chosen.diameter_nm,
-            sigma=chosen.sigma,
-            strain=chosen.strain,
-            energy_kev=energy,
-            shape=chosen.source,
-            centres=chosen.centre,
-            **switches,
-        )
-        described = {
-            "shape": chosen.source,
-            "material": material.name,
-            "cell_angstrom": " ".join(f"{x:g}" for x in material.cell_angstrom),
-            "diameter_nm": chosen.diameter_nm,
-            "sigma": chosen.sigma,
-            "strain": chosen.strain,
-            "centres": " ".join(chosen.centre or material.labels),
-            "b_iso": " ".join(f"{kind.label}={kind.b_iso:g}" for kind in material.kinds),
-        }
-        return q, values, {**described, **common}
-    given = [option for option, value in model_only.items() if value is not None]
-    given += [option for option, value in (("--sigma", chosen.sigma), ("--strain", chosen.strain)) if value]
-    if given:
-        raise ValueError(
-            f"{', '.join(given)} belong to a model particle {sorted(SHAPES)}, got the file {chosen.source}"
-        )
-    elements, positions = read_structure(chosen.source)
-    b_iso = _read_b_iso(chosen.b_iso, elements)
-    values = file_pattern(elements, positions, q=q, energy_kev=energy, b_iso=b_iso, **switches)
-    described = {
-        "file": Path(chosen.source).name,
-        "atoms": " ".join(f"{e}={len(p)}" for e, p in zip(elements, positions, strict=True)),
-        "b_iso": " ".join(f"{e}={b_iso.get(e, 0.0):g}" for e in elements),
-    }
-    return q, values, {**described, **common}
-
-
-def _write(q: np.ndarray, values: np.ndarray, parameters: dict[str, object], target: str | None) -> None:
-    """Two columns with 15 significant digits behind a '#' header; to a file in one piece, or to standard output."""
-    unit = "electron units per atom" if parameters["per_atom"] else "electron units"
-    lines = [f"# {name}: {value}" for name, value in parameters.items()]
-    lines.append(f"# Q [1/angstrom]   I [{unit}]")
-    lines += [f"{x:.12g} {y:.15g}" for x, y in zip(q, values, strict=True)]
-    text = "\n".join(lines) + "\n"
-    if target is None:
-        sys.stdout.write(text)
-        return
-    part = Path(f"{target}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ValueError(f"cannot write {target}: {error.strerror}; choose another -o") from error
-    print(f"{target}: {len(q)} points, {q[0]:g} to {q[-1]:g} 1/Å")
+_KINDS = ("iq", "sq", "fq", "gr", "partials")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qd-pattern",
-        description="One model particle or one structure file -> I(Q) by the Debye scattering equation.",
+        description="Structure files or model particles -> scattering by the Debye equation.",
+        epilog="Examples: python -c 'import hpc.pattern; help(hpc.pattern)'",
     )
     parser.add_argument(
-        "source", help="a shape (sphere) or a structure file (.xyz, .cif, anything ASE reads)"
+        "source",
+        nargs="+",
+        help="structure files (.xyz, .cif, .pdb, .vasp, anything ASE reads), or shapes: sphere, cube, ...",
     )
-    parser.add_argument("--material", help="material of a model particle, for example pbs")
-    parser.add_argument("--diameter-nm", type=float, help="number-mean diameter of a model particle")
-    parser.add_argument(
+    out = parser.add_argument_group("what is written")
+    out.add_argument(
+        "--output-kind", choices=_KINDS, default="iq", help="I(Q), S(Q), F(Q), G(r) or partials; default iq"
+    )
+    out.add_argument(
+        "--q", nargs=3, type=float, required=True, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included"
+    )
+    out.add_argument("--r", nargs=3, type=float, metavar=("MIN", "MAX", "STEP"), help="Å, for G(r)")
+    out.add_argument("--lorch", action="store_true", help="G(r) with the window sin(πQ/Q_max)/(πQ/Q_max)")
+    out.add_argument("--per-atom", action="store_true", help="divide I(Q) by the number of atoms")
+    out.add_argument(
+        "-o", "--output", help="file, or FOLDER/ for several sources; standard output when left out"
+    )
+    out.add_argument("--save-structure", metavar="FILE.xyz", help="write the atoms of the (one) source too")
+
+    photons = parser.add_argument_group("photons and atoms")
+    photons.add_argument("--energy-kev", type=float, help="photon energy; there is no default")
+    photons.add_argument("--wavelength", type=float, help="wavelength in Å, instead of the energy")
+    photons.add_argument("--no-anomalous", action="store_true", help="leave out f' and f''")
+    photons.add_argument("--no-compton", action="store_true", help="leave out incoherent scattering")
+    photons.add_argument(
+        "--b-iso", nargs="+", metavar="B", help="Debye-Waller factors in Å²: 0.7, or Pb=1.3 S=1.2"
+    )
+
+    crystal = parser.add_argument_group("crystal files")
+    crystal.add_argument(
+        "--repeat", nargs=3, type=int, metavar=("NA", "NB", "NC"), help="unit cells along a, b, c"
+    )
+    crystal.add_argument(
+        "--shape", help="cut this shape out of the crystal; then all options of model particles apply"
+    )
+
+    model = parser.add_argument_group("model particles")
+    model.add_argument("--material", help="a material of the package, for example pbs, or a .cif file")
+    model.add_argument("--diameter-nm", type=float, help="number-mean diameter (of the ball of equal volume)")
+    model.add_argument(
         "--sigma",
         type=float,
         default=0.0,
         help="relative standard deviation of the diameter (0: one particle)",
     )
-    parser.add_argument("--strain", type=float, default=0.0, help="isotropic lattice strain")
-    parser.add_argument(
-        "--centre", nargs="+", help="site labels to cut around; averaged. Default: every site of the material"
+    model.add_argument("--strain", type=float, default=0.0, help="isotropic lattice strain")
+    model.add_argument(
+        "--centre",
+        nargs="+",
+        help="site labels, bond, cell or x,y,z (fractional) to cut around; averaged. Default: every site label",
     )
-    parser.add_argument(
-        "--b-iso", nargs="+", metavar="B", help="Debye-Waller factors in Å²: 0.7, or Pb=1.3 S=1.2"
+    for group, what in (
+        ("surface", "sites of the surface that are left out or partly occupied"),
+        ("lattice", "deformation of the whole crystal"),
+        ("faults", "wrong stacking of {111} layers"),
+        ("disorder", "relaxation, displacements, vacancies"),
+        ("coating", "shell of another material"),
+    ):
+        model.add_argument(f"--{group}", metavar="NAME", help=f"{what}: a file of conf/{group}")
+    model.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="GROUP.KEY=VALUE",
+        help="single values, for example lattice.alpha_deg=89.5 shape.aspect=0.8",
     )
-    parser.add_argument("--energy-kev", type=float, help="photon energy; there is no default")
-    parser.add_argument("--wavelength", type=float, help="wavelength in Å, instead of the energy")
-    parser.add_argument("--no-anomalous", action="store_true", help="leave out f' and f''")
-    parser.add_argument("--no-compton", action="store_true", help="leave out incoherent scattering")
-    parser.add_argument("--per-atom", action="store_true", help="divide by the number of atoms")
-    parser.add_argument(
-        "--q", nargs=3, type=float, required=True, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included"
+    model.add_argument("--realisations", type=int, help="particles averaged over where chance has a part")
+    model.add_argument("--seed", type=int, default=0, help="of those particles; default 0")
+
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--tolerance", type=float, default=1e-6, help="error asked for, relative to I(Q); default 1e-6"
     )
-    parser.add_argument("-o", "--output", help="file to write; standard output when left out")
+    engine.add_argument("--bin-width", type=float, help="width of the bins of pair distances in Å, instead")
+    engine.add_argument(
+        "--device",
+        default="cpu",
+        choices=("cpu", "cuda", "auto"),
+        help="where pairs are counted; default cpu",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of qd-pattern."""
     chosen = _parser().parse_args(arguments)
-    if chosen.energy_kev is not None and chosen.wavelength is not None:
-        print("qd-pattern: error: give --energy-kev or --wavelength, not both", file=sys.stderr)
-        sys.exit(2)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+    from hpc.mpi import join_world
+
+    world = join_world()
     try:
-        q, values, parameters = _compute(chosen)
-        _write(q, values, parameters, chosen.output)
+        failures = _run(chosen, world)
     except ValueError as error:
-        print(f"qd-pattern: error: {error}", file=sys.stderr)
+        failures = [str(error)]
+    if world.rank == 0:  # every rank meets the same errors
+        for failure in failures:
+            print(f"qd-pattern: error: {failure}", file=sys.stderr)
+    if failures:
         sys.exit(2)
+
+
+def _run(chosen: argparse.Namespace, world: World) -> list[str]:
+    """Every source in turn; returns what failed.
+
+    Raises:
+        ValueError: options that no source can be computed with.
+    """
+    from hpc.device import select_device
+    from hpc.pattern_options import check_numbers, energy, q_of, r_of
+    from hpc.pattern_output import columns_of, places, write_columns, write_xyz
+    from hpc.pattern_sources import atoms_of, is_model, sums_of
+    from hpc.progress import Progress
+
+    check_numbers(chosen)
+    q, energy_kev = q_of(chosen), energy(chosen)
+    r = r_of(chosen) if chosen.output_kind == "gr" else None
+    targets = places(chosen.source, chosen.output, chosen.output_kind)
+    if chosen.save_structure is not None and len(targets) > 1:
+        raise ValueError("--save-structure writes the atoms of one source; run the others apart")
+    device = select_device(chosen.device, local_rank=world.local_rank)
+    failures: list[str] = []
+    several = len(targets) > 1
+    with Progress("qd-pattern", "patterns", len(targets), shown=several and world.rank == 0) as progress:
+        for index, (source, target) in enumerate(zip(chosen.source, targets, strict=True)):
+            progress.show(index, source)
+            try:
+                if world.rank > 0 and is_model(source, chosen):
+                    continue
+                sums, described = sums_of(
+                    source, chosen, q, energy_kev=energy_kev, device=device, world=world
+                )
+                columns = columns_of(sums, chosen, energy_kev=energy_kev, r=r)
+                if world.rank > 0:
+                    continue
+                write_columns(columns, {**described, **_common(chosen, energy_kev)}, target)
+                if target is not None:
+                    _say_written(target.path, columns)
+                if chosen.save_structure is not None:
+                    write_xyz(atoms_of(source, chosen), source, Path(chosen.save_structure))
+            except (ValueError, MemoryError) as error:
+                failures.append(str(error) if source in str(error) else f"{source}: {error}")
+        if not failures:
+            progress.conclude()
+    return failures
+
+
+def _common(chosen: argparse.Namespace, energy_kev: float | None) -> dict[str, object]:
+    """Parameters that every source shares, for the header."""
+    common: dict[str, object] = {
+        "output_kind": chosen.output_kind,
+        "energy_kev": energy_kev,
+        "anomalous": not chosen.no_anomalous,
+        "q": " ".join(f"{x:g}" for x in chosen.q),
+        "tolerance": chosen.tolerance,
+    }
+    if chosen.output_kind == "iq":
+        common |= {"compton": not chosen.no_compton, "per_atom": chosen.per_atom}
+    if chosen.output_kind == "gr":
+        common |= {"lorch": chosen.lorch}
+    return common
+
+
+def _say_written(path: Path, columns: Columns) -> None:
+    titles, values = columns
+    x = values[0]
+    print(f"{path}: {len(x)} points, {titles[0].split()[0]} = {x[0]:g} to {x[-1]:g}")
 
 
 if __name__ == "__main__":
