@@ -21,12 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.material import Material, equivalent_positions
-from hpc.shapes import SHAPES, Gauge, gauge, reach
+from hpc.shapes import Gauge, gauge, reach
 from hpc.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
 from hpc.variant import Centre, Shape, Surface
 
 __all__ = [
-    "SHAPES",
     "NestedSites",
     "cut_nested_sites",
 ]

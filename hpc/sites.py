@@ -416,8 +416,8 @@ def merge_sizes(size: np.ndarray, step: float, *, exact: Sequence[float] = ()) -
 
     Rounding moves sites by at most half a step either way, at random, so that the error of an ensemble averages out
     over the shells within its width, but not to nothing. Measured for an ellipsoid of PbS along [123], σ = 10 %,
-    largest relative change of I(Q) below 20 Å⁻¹: steps of 0.2 Å 0.6 % at 2.4 nm and 0.3 % at 4 nm, 0.05 Å 0.13 % and 0.05 %.
-    The particles of `exact` diameters are not touched at all: no site moves into them or out of them.
+    largest relative change of I(Q) below 20 Å⁻¹: steps of 0.2 Å 0.6 % at 2.4 nm and 0.3 % at 4 nm, 0.05 Å 0.13 % and
+    0.05 %. The particles of `exact` diameters are not touched at all: no site moves into them or out of them.
 
     Args:
         size: (site,) float64 [Å].
