@@ -6,110 +6,18 @@ could not do, before anything is computed or written.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hpc.crystal import SHAPES
-from hpc.material import Material
+from hpc.config_axis import Axis, count, mapping, number, switch
+from hpc.config_variants import read_variants
+from hpc.material import Material, load_material
+from hpc.variant import GROUPS, Variant
 
-__all__ = ["Axis", "GridConfig", "QConfig", "ShapeConfig", "SimulateConfig", "StoreConfig"]
-
-
-def _number(name: str, value: Any, *, above: float | None = None, least: float | None = None) -> float:
-    """A finite number within its bounds, or an error that names the key."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if above is not None and not value > above:
-        raise ValueError(f"{name} must be > {above:g}, got {value:g}")
-    if least is not None and not value >= least:
-        raise ValueError(f"{name} must be >= {least:g}, got {value:g}")
-    return float(value)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-    return value
-
-
-def _switch(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return value
-
-
-def _mapping(name: str, value: Any, *, keys: Sequence[str] | None = None) -> Mapping[str, Any]:
-    """A mapping with no other than the given keys."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a mapping of keys to values, got {value!r}")
-    unknown = sorted(set(value) - set(keys)) if keys is not None else []
-    if unknown:
-        raise ValueError(f"{name} has the keys {list(keys or ())}, got {unknown}")
-    return value
-
-
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-# A range is text rather than a mapping, so that a list can replace it and the other way round in any override.
-_RANGE = re.compile(rf"\s*({_NUMBER})\s+to\s+({_NUMBER})(?:\s+(step|in)\s+({_NUMBER}))?\s*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """One axis of the grid: a list of values, or a range with a step or a number of points."""
-
-    values: tuple[float, ...] | None
-    start: float | None
-    stop: float | None
-    step: float | None
-    num: int | None
-
-    @classmethod
-    def read(cls, name: str, value: Any) -> Axis:
-        """Read `[1, 2, 3]`, `2.5`, "2 to 10 step 0.5", "0 to 0.005 in 11" or "2 to 10" (Sobol).
-
-        Raises:
-            ValueError: anything else, an empty list or range.
-        """
-        if isinstance(value, str):
-            match = _RANGE.fullmatch(value)
-            if match is None:
-                raise ValueError(
-                    f"{name} must be a list, a number, 'START to STOP step STEP', 'START to STOP in COUNT' or, "
-                    f"for a Sobol grid, 'START to STOP'; got {value!r}"
-                )
-            start, stop = float(match[1]), float(match[2])
-            if stop < start:
-                raise ValueError(f"{name} is an empty range: stop {stop:g} lies below start {start:g}")
-            step, num = None, None
-            if match[3] == "step":
-                step = _number(f"the step of {name}", float(match[4]), above=0)
-            elif match[3] == "in":
-                num = _count(
-                    f"the number of points of {name}", int(match[4]) if match[4].isdigit() else match[4]
-                )
-                if num > 1 and start == stop:
-                    raise ValueError(f"{name} must not repeat a value, got {value!r}")
-            return cls(values=None, start=start, stop=stop, step=step, num=num)
-        items = value if isinstance(value, Sequence) else [value]
-        if not items:
-            raise ValueError(f"{name} must hold at least one value, got an empty list")
-        values = tuple(_number(name, item) for item in items)
-        if len(set(values)) != len(values):
-            raise ValueError(f"{name} must not repeat a value, got {list(values)}")
-        return cls(values=values, start=None, stop=None, step=None, num=None)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Smallest and largest value."""
-        if self.values is not None:
-            return min(self.values), max(self.values)
-        assert self.start is not None and self.stop is not None
-        return self.start, self.stop
+__all__ = ["GridConfig", "ParticlesConfig", "QConfig", "SimulateConfig", "StoreConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +39,8 @@ class GridConfig:
     """Fraction of the atoms of an ensemble that may lie beyond the largest particle."""
 
     def __post_init__(self) -> None:
-        _number("grid.diameter_nm", self.diameter_nm.bounds[0], above=0)
-        _number("grid.sigma", self.sigma.bounds[0], least=0)
+        number("grid.diameter_nm", self.diameter_nm.bounds[0], above=0)
+        number("grid.sigma", self.sigma.bounds[0], least=0)
         if self.sigma.bounds[1] > 1:
             raise ValueError(
                 f"grid.sigma is relative (0.1 is 10 %) and must be <= 1, got {self.sigma.bounds[1]:g}"
@@ -141,7 +49,7 @@ class GridConfig:
             raise ValueError(
                 f"grid.strain is relative and must lie in -0.1 to 0.1, got {list(self.strain.bounds)}"
             )
-        _number("grid.b_scale", self.b_scale.bounds[0], least=0)
+        number("grid.b_scale", self.b_scale.bounds[0], least=0)
         if not 0 < self.tail < 0.1:
             raise ValueError(f"grid.tail must lie in 0 to 0.1, got {self.tail}")
         axes = {
@@ -161,7 +69,7 @@ class GridConfig:
                         f"grid.{name} is a range of a cartesian grid and needs 'step STEP' or 'in COUNT'"
                     )
         elif self.sampling == "sobol":
-            if self.samples is None or _count("grid.samples", self.samples) & (self.samples - 1):
+            if self.samples is None or count("grid.samples", self.samples) & (self.samples - 1):
                 raise ValueError(f"grid.samples must be a power of two for a Sobol grid, got {self.samples}")
             for name, axis in axes.items():
                 if (
@@ -188,29 +96,12 @@ class QConfig:
     """Spacing [Å⁻¹]."""
 
     def __post_init__(self) -> None:
-        _number("q.min", self.min, least=0)
-        _number("q.step", self.step, above=0)
+        number("q.min", self.min, least=0)
+        number("q.step", self.step, above=0)
         if not self.max >= self.min + self.step:
             raise ValueError(
                 f"the Q range is empty: q.max must be at least q.min + q.step, "
                 f"got {self.min:g} to {self.max:g} in steps of {self.step:g} Å⁻¹"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShapeConfig:
-    """The nested family of particles."""
-
-    name: str
-    centres: tuple[Any, ...] | None
-    """Site labels or fractional coordinates; null for every site label."""
-
-    def __post_init__(self) -> None:
-        if self.name not in SHAPES:
-            raise ValueError(f"shape.name must be one of {sorted(SHAPES)}, got {self.name!r}")
-        if self.centres is not None and not self.centres:
-            raise ValueError(
-                "shape.centres must name at least one cut centre, or be null for all site labels"
             )
 
 
@@ -225,8 +116,8 @@ class StoreConfig:
     """Samples that a reader gets at a time; divides rows_per_shard."""
 
     def __post_init__(self) -> None:
-        _count("store.rows_per_shard", self.rows_per_shard)
-        _count("store.rows_per_chunk", self.rows_per_chunk)
+        count("store.rows_per_shard", self.rows_per_shard)
+        count("store.rows_per_chunk", self.rows_per_chunk)
         if self.rows_per_shard % self.rows_per_chunk:
             raise ValueError(
                 f"store.rows_per_shard must be a multiple of store.rows_per_chunk, "
@@ -235,13 +126,37 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParticlesConfig:
+    """How particles off the perfect lattice are sampled; perfect cuts need none of it."""
+
+    size_step_nm: float
+    """Steps of D [nm] at which particles that are not nested are built."""
+    cut_step_nm: float
+    """Steps of D [nm] to which sites of nested families are put when they enter at more sizes than that."""
+    realisations: int
+    """Particles of each size where chance has a part, averaged."""
+    tolerance: float
+    """Error of the pair sums, relative to I(Q), that the bins of distances keep."""
+
+    def __post_init__(self) -> None:
+        for name in ("size_step_nm", "cut_step_nm"):
+            step = number(f"particles.{name}", getattr(self, name), above=0)
+            if not 0.001 <= step <= 5:
+                raise ValueError(f"particles.{name} must lie in 0.001 to 5 nm, got {step:g}")
+        count("particles.realisations", self.realisations)
+        if not 1e-11 <= number("particles.tolerance", self.tolerance) <= 1e-2:
+            raise ValueError(f"particles.tolerance must lie in 1e-11 to 1e-2, got {self.tolerance:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateConfig:
     """One run of `qd-simulate`."""
 
     grid: GridConfig
     q: QConfig
-    material: Material
-    shape: ShapeConfig
+    variants: tuple[Variant, ...]
+    """The slowest axis of the grid; all of one material."""
+    particles: ParticlesConfig
     energy_kev: float | None
     """Photon energy [keV]; null only without anomalous scattering."""
     anomalous: bool
@@ -251,6 +166,19 @@ class SimulateConfig:
     store: StoreConfig
     device: str
     seed: int
+    """Scrambles a Sobol grid and draws particles where chance has a part."""
+
+    def __post_init__(self) -> None:
+        if self.grid.samples is not None and self.grid.samples < len(self.variants):
+            raise ValueError(
+                f"grid.samples must be at least the number of variants, {len(self.variants)}, "
+                f"got {self.grid.samples}"
+            )
+
+    @property
+    def material(self) -> Material:
+        """What the dots (or their cores) are made of."""
+        return self.variants[0].material
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> SimulateConfig:
@@ -260,26 +188,23 @@ class SimulateConfig:
             ValueError: a key is missing or unknown, or a value cannot be simulated.
         """
         try:
-            grid = _mapping("grid", config["grid"], keys=GridConfig.__slots__)
-            q = _mapping("q", config["q"], keys=QConfig.__slots__)
-            shape = _mapping("shape", config["shape"], keys=ShapeConfig.__slots__)
-            store = _mapping("store", config["store"], keys=StoreConfig.__slots__)
+            grid = mapping("grid", config["grid"], keys=GridConfig.__slots__)
+            q = mapping("q", config["q"], keys=QConfig.__slots__)
+            particles = mapping("particles", config["particles"], keys=ParticlesConfig.__slots__)
+            store = mapping("store", config["store"], keys=StoreConfig.__slots__)
             material = Material.from_config(config["material"])
             if config["b_iso"]:
-                by_label = _mapping("b_iso", config["b_iso"])
+                by_label = mapping("b_iso", config["b_iso"])
                 material = material.with_b_iso(
-                    {label: _number(f"b_iso.{label}", b, least=0) for label, b in by_label.items()}
+                    {label: number(f"b_iso.{label}", b, least=0) for label, b in by_label.items()}
                 )
-            q_range = QConfig(**{key: _number(f"q.{key}", q[key]) for key in ("min", "max", "step")})
+            variants = read_variants({group: config[group] for group in GROUPS}, config["variants"], material)
+            q_range = QConfig(**{key: number(f"q.{key}", q[key]) for key in ("min", "max", "step")})
             energy = (
-                None if config["energy_kev"] is None else _number("energy_kev", config["energy_kev"], above=0)
+                None if config["energy_kev"] is None else number("energy_kev", config["energy_kev"], above=0)
             )
-            anomalous = _switch("anomalous", config["anomalous"])
-            _check_tables(material, q_range, energy, anomalous)
-            if not isinstance(shape["centres"], Sequence | None) or isinstance(shape["centres"], str):
-                raise ValueError(
-                    f"shape.centres must be a list of cut centres or null, got {shape['centres']!r}"
-                )
+            anomalous = switch("anomalous", config["anomalous"])
+            _check_tables(variants, q_range, energy, anomalous)
             if not isinstance(store["path"], str) or not store["path"]:
                 raise ValueError(f"store.path must name the folder of the store, got {store['path']!r}")
             if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:
@@ -292,16 +217,14 @@ class SimulateConfig:
                     sigma=Axis.read("grid.sigma", grid["sigma"]),
                     strain=Axis.read("grid.strain", grid["strain"]),
                     b_scale=Axis.read("grid.b_scale", grid["b_scale"]),
-                    tail=_number("grid.tail", grid["tail"]),
+                    tail=number("grid.tail", grid["tail"]),
                 ),
                 q=q_range,
-                material=material,
-                shape=ShapeConfig(
-                    name=shape["name"], centres=None if shape["centres"] is None else tuple(shape["centres"])
-                ),
+                variants=variants,
+                particles=ParticlesConfig(**{key: particles[key] for key in ParticlesConfig.__slots__}),
                 energy_kev=energy,
                 anomalous=anomalous,
-                compton=_switch("compton", config["compton"]),
+                compton=switch("compton", config["compton"]),
                 store=StoreConfig(
                     path=store["path"],
                     rows_per_shard=store["rows_per_shard"],
@@ -314,9 +237,15 @@ class SimulateConfig:
             raise ValueError(f"the configuration lacks the key {missing}; see conf/simulate.yaml") from None
 
 
-def _check_tables(material: Material, q: QConfig, energy_kev: float | None, anomalous: bool) -> None:
+def _check_tables(
+    variants: tuple[Variant, ...], q: QConfig, energy_kev: float | None, anomalous: bool
+) -> None:
     """Refuse elements, energies and scattering vectors that the tables of scattering factors do not hold."""
     from hpc.form_factors import scattering_factor
 
-    for kind in material.kinds:
-        scattering_factor(kind.element, np.array([q.min, q.max]), energy_kev=energy_kev, anomalous=anomalous)
+    materials = [
+        variants[0].material,
+        *(load_material(v.coating.material) for v in variants if v.coating.material),
+    ]
+    for element in dict.fromkeys(kind.element for material in materials for kind in material.kinds):
+        scattering_factor(element, np.array([q.min, q.max]), energy_kev=energy_kev, anomalous=anomalous)

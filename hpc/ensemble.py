@@ -32,6 +32,7 @@ __all__ = [
     "fine_step",
     "largest_diameter",
     "number_weights",
+    "smallest_diameter",
     "volume_mean_diameter",
 ]
 
@@ -77,6 +78,20 @@ def largest_diameter(diameter: np.ndarray, sigma: np.ndarray, *, tail: float) ->
     mu, s = _lognormal_parameters(np.asarray(diameter, dtype=float), np.asarray(sigma, dtype=float))
     cut = np.exp(mu + 3 * s**2 + s * ndtri(1 - tail))
     return float(np.max(np.where(np.asarray(sigma) == 0, diameter, cut)))
+
+
+def smallest_diameter(diameter: np.ndarray, sigma: np.ndarray, *, tail: float) -> float:
+    """The same at the other end: below it lies a fraction <= `tail` of the atoms of every ensemble.
+
+    Args:
+        diameter: (m,) mean diameters.
+        sigma: (m,) relative standard deviations.
+        tail: fraction of the atoms, 0 < tail < 1.
+    """
+    from scipy.special import ndtri
+
+    mu, s = _lognormal_parameters(np.asarray(diameter, dtype=float), np.asarray(sigma, dtype=float))
+    return float(np.exp(mu + 3 * s**2 + s * ndtri(tail)).min())
 
 
 def number_weights(shell_diameter: np.ndarray, diameter: np.ndarray, sigma: np.ndarray) -> np.ndarray:

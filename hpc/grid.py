@@ -1,17 +1,21 @@
 """Parameter grid -> ordered samples.
 
-A cartesian grid is in C order of `hpc.schema.PARAMETERS` (strain slowest, σ fastest). A Sobol grid fills the same box
-with a scrambled low-discrepancy sequence (I. M. Sobol, USSR Comput. Math. 7, 86 (1967); A. B. Owen's scrambling).
+A cartesian grid is in C order of `hpc.schema.PARAMETERS` (variant slowest, then strain; σ fastest). A Sobol grid fills
+the same box with a scrambled low-discrepancy sequence (I. M. Sobol, USSR Comput. Math. 7, 86 (1967); A. B. Owen's
+scrambling).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hpc.config import Axis, GridConfig, QConfig
-from hpc.schema import DIAMETER, PARAMETERS
+from hpc.config import GridConfig, QConfig
+from hpc.config_axis import Axis
+from hpc.schema import DIAMETER, PARAMETERS, VARIANT
 
 __all__ = ["axis_values", "grid_samples", "intensity_bytes", "q_values", "stepped"]
+
+_CONTINUOUS = tuple(name for name in PARAMETERS if name != VARIANT)
 
 
 def _steps(start: float, stop: float, step: float) -> int:
@@ -40,9 +44,9 @@ def axis_values(axis: Axis) -> np.ndarray:
     return np.linspace(axis.start, axis.stop, axis.num)
 
 
-def intensity_bytes(grid: GridConfig, q: QConfig) -> int:
+def intensity_bytes(grid: GridConfig, q: QConfig, n_variants: int = 1) -> int:
     """Size of the intensities, counted without making a single array."""
-    samples = grid.samples or 1
+    samples = grid.samples or n_variants
     if grid.sampling == "cartesian":
         for axis in (grid.diameter_nm, grid.sigma, grid.strain, grid.b_scale):
             samples *= _axis_length(axis)
@@ -56,30 +60,35 @@ def _axis_length(axis: Axis) -> int:
     return axis.num if axis.step is None else _steps(axis.start, axis.stop, axis.step)  # type: ignore[return-value]
 
 
-def grid_samples(config: GridConfig, seed: int) -> dict[str, np.ndarray]:
-    """Parameters of every sample.
+def grid_samples(config: GridConfig, seed: int, n_variants: int = 1) -> dict[str, np.ndarray]:
+    """Parameters of every sample, variant by variant.
 
     Args:
         config: the checked grid.
         seed: scrambles a Sobol grid; a cartesian grid does not depend on it.
+        n_variants: how many structural variants there are. A cartesian grid holds every combination; the points of a
+            Sobol grid are dealt out evenly.
 
     Returns:
-        name -> (sample,) float64, for each of `PARAMETERS`.
+        name -> (sample,) for each of `PARAMETERS`; float64, the variant int64.
     """
-    axes = [getattr(config, _config_key(name)) for name in PARAMETERS]
+    axes = [getattr(config, _config_key(name)) for name in _CONTINUOUS]
     if config.sampling == "cartesian":
-        mesh = np.meshgrid(*(axis_values(axis) for axis in axes), indexing="ij")
-        return {name: values.ravel() for name, values in zip(PARAMETERS, mesh, strict=True)}
+        values = [np.arange(n_variants), *(axis_values(axis) for axis in axes)]
+        mesh = np.meshgrid(*values, indexing="ij")
+        return {name: points.ravel() for name, points in zip(PARAMETERS, mesh, strict=True)}
 
     from scipy.stats import qmc
 
     assert config.samples is not None
     unit = qmc.Sobol(d=len(axes), scramble=True, rng=np.random.default_rng(seed)).random(config.samples)
     low, high = np.array([axis.bounds for axis in axes]).T
-    values = low + unit * (high - low)
+    points = low + unit * (high - low)
+    # Consecutive points fill the box evenly, every second or fourth would not: each variant gets a run of them.
+    variant = np.arange(config.samples) * n_variants // config.samples
     # Neighbours in the store then share strains no more than chance has it, but sizes: the tables stay small.
-    order = np.argsort(values[:, PARAMETERS.index(DIAMETER)], kind="stable")
-    return {name: values[order, index] for index, name in enumerate(PARAMETERS)}
+    order = np.lexsort((points[:, _CONTINUOUS.index(DIAMETER)], variant))
+    return {VARIANT: variant[order]} | {name: points[order, index] for index, name in enumerate(_CONTINUOUS)}
 
 
 def _config_key(name: str) -> str:

@@ -67,7 +67,11 @@ def _count_shells(  # type: ignore[no-untyped-def]  # compiled: numba infers the
 
 
 def count_pairs(
-    sites: NestedSites, *, threads: int | None = None, part: tuple[int, int] = (0, 1)
+    sites: NestedSites,
+    *,
+    threads: int | None = None,
+    part: tuple[int, int] = (0, 1),
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Ordered pairs i ≠ j that enter with each shell, by kinds and squared distance, on CPU cores.
 
@@ -75,6 +79,7 @@ def count_pairs(
         sites: the largest particle of the family.
         threads: cores to use; all that this process may use when None. The result does not depend on it.
         part: (i, n) counts the i-th of n shares of about equal cost; the sum of all shares is the whole.
+        out: (pair, shell, n_class) int64 zeros in the rows of this share, to be filled; new when None.
 
     Returns:
         (pair, shell, n_class) int64. `pair` runs over `kind_pairs`; a pair of two kinds holds both orders, so that the
@@ -86,7 +91,7 @@ def count_pairs(
     pair_of = np.zeros((n_kind, n_kind), dtype=np.int64)
     for index, (a, b) in enumerate(pairs):
         pair_of[a, b] = pair_of[b, a] = index
-    counts = np.zeros((len(pairs), n_shell, sites.n_class), dtype=np.int64)
+    counts = np.zeros((len(pairs), n_shell, sites.n_class), dtype=np.int64) if out is None else out
     rep_start = np.searchsorted(sites.rep_shell, np.arange(n_shell + 1))
     x, y, z = (np.ascontiguousarray(axis) for axis in sites.position.T)
 

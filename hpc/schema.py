@@ -1,7 +1,8 @@
 """The data contract: names, axes, types and units of everything in a store.
 
 One zarr v3 group per data set. Coordinates and intensities lie at its root, the size-resolved partial sums in the
-group `basis`. Readers check `FORMAT_VERSION` and nothing else about the writer.
+group `basis`, or in `basis/0000`, `basis/0001`, ... when there are several structural variants (their descriptions are
+the attribute `variants`). Readers check `FORMAT_VERSION` and nothing else about the writer.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from dataclasses import dataclass
 __all__ = [
     "ARRAYS",
     "BASIS",
-    "BASIS_PARTIAL",
+    "BASIS_ARRAYS",
     "B_SCALE",
     "DIAMETER",
     "FORMAT_VERSION",
     "INTENSITY",
+    "N_ATOMS",
     "PARAMETERS",
+    "PARTIAL",
+    "Q_FINE",
     "SIGMA",
     "STRAIN",
+    "VARIANT",
     "Field",
     "Q",
+    "basis_group",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Q = "q"
 INTENSITY = "intensity"
@@ -31,11 +37,14 @@ DIAMETER = "diameter"
 SIGMA = "sigma"
 STRAIN = "strain"
 B_SCALE = "b_scale"
+VARIANT = "variant"
 BASIS = "basis"
-BASIS_PARTIAL = "basis/partial"
+PARTIAL = "partial"
+N_ATOMS = "n_atoms"
+Q_FINE = "q_fine"
 
-#: The grid's parameters, slowest axis of a cartesian grid first: neighbouring samples share size tables.
-PARAMETERS = (STRAIN, B_SCALE, DIAMETER, SIGMA)
+#: The grid's parameters, slowest axis of a cartesian grid first: neighbouring samples share bases and size tables.
+PARAMETERS = (VARIANT, STRAIN, B_SCALE, DIAMETER, SIGMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +65,39 @@ ARRAYS: dict[str, Field] = {
         units="electron units per atom",
         meaning="clean coherent intensity",
     ),
+    VARIANT: Field(
+        axes=("sample",), dtype="int64", units="1", meaning="index into the attribute `variants` of the store"
+    ),
     DIAMETER: Field(axes=("sample",), dtype="float64", units="nm", meaning="number-mean diameter D"),
     SIGMA: Field(
         axes=("sample",), dtype="float64", units="1", meaning="relative standard deviation of the diameter"
     ),
     STRAIN: Field(axes=("sample",), dtype="float64", units="1", meaning="isotropic lattice strain"),
     B_SCALE: Field(axes=("sample",), dtype="float64", units="1", meaning="factor on every Debye-Waller B"),
-    "basis/diameter": Field(
+}
+"""At the root."""
+
+BASIS_ARRAYS: dict[str, Field] = {
+    DIAMETER: Field(
         axes=("k",),
         dtype="float64",
         units="nm",
         meaning="particle k exists from this diameter up to the next one",
     ),
-    "basis/n_atoms": Field(
+    N_ATOMS: Field(
         axes=("k", "kind"), dtype="float64", units="1", meaning="sites of each kind in particle k"
     ),
-    "basis/q_fine": Field(
-        axes=("q_fine",), dtype="float64", units="1/angstrom", meaning="grid of the partial sums"
-    ),
-    BASIS_PARTIAL: Field(
+    Q_FINE: Field(axes=("q_fine",), dtype="float64", units="1/angstrom", meaning="grid of the partial sums"),
+    PARTIAL: Field(
         axes=("pair", "k", "q_fine"),
         dtype="float64",
         units="1",
         meaning="sum over ordered pairs of sin(Qr)/(Qr), without form factors, for each pair of kinds a <= b",
     ),
 }
+"""In the basis of each variant."""
+
+
+def basis_group(variant: int, n_variants: int) -> str:
+    """The group that holds the basis of a variant."""
+    return BASIS if n_variants == 1 else f"{BASIS}/{variant:04d}"

@@ -15,7 +15,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from hpc.schema import BASIS, BASIS_PARTIAL, FORMAT_VERSION, INTENSITY, PARAMETERS, Q
+from hpc.schema import BASIS_ARRAYS, FORMAT_VERSION, INTENSITY, N_ATOMS, PARAMETERS, PARTIAL, Q, basis_group
 
 __all__ = [
     "MANIFEST",
@@ -82,14 +82,28 @@ class Store:
         self._require(INTENSITY, [f"{index}/0" for index in range(start // rows, -(-stop // rows))])
         return np.asarray(self._array(INTENSITY)[start:stop])
 
-    def basis(self) -> dict[str, np.ndarray]:
-        """Diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64."""
-        partial = self._array(BASIS_PARTIAL)
-        self._require(BASIS_PARTIAL, [f"0/0/{i}" for i in range(-(-partial.shape[2] // partial.chunks[2]))])
-        return {
-            name: np.asarray(self._array(f"{BASIS}/{name}")[:])
-            for name in ("diameter", "n_atoms", "q_fine", "partial")
-        }
+    @property
+    def n_variants(self) -> int:
+        """How many structural variants there are; `attrs["variants"]` describes them."""
+        return len(self.attrs["variants"])
+
+    def basis(self, variant: int = 0) -> dict[str, np.ndarray]:
+        """The size-resolved partial sums of one variant.
+
+        Returns:
+            diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64.
+
+        Raises:
+            StoreError: there is no such variant.
+        """
+        if not 0 <= variant < self.n_variants:
+            raise StoreError(f"{self.path} has the variants 0 to {self.n_variants - 1}, got {variant}")
+        group = basis_group(variant, self.n_variants)
+        partial = self._array(f"{group}/{PARTIAL}")
+        strips = range(-(-partial.shape[2] // partial.chunks[2]))
+        self._require(f"{group}/{N_ATOMS}", ["0/0"])
+        self._require(f"{group}/{PARTIAL}", [f"0/0/{index}" for index in strips])
+        return {name: np.asarray(self._array(f"{group}/{name}")[:]) for name in BASIS_ARRAYS}
 
 
 def open_store(path: str | Path) -> Store:

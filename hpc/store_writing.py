@@ -3,7 +3,7 @@
 What makes a store survive kill -9 at any moment:
 
 - It is built beside its final place and renamed into it, so it exists with all its metadata or not at all.
-- A *piece* (a shard of intensities, a strip of the basis) is the unit of work. Its file is written under another name
+- A *piece* (a shard of intensities, a strip of a basis) is the unit of work. Its file is written under another name
   and renamed, then its *record* (rows, checksum, rank, seconds) is renamed into `.shards/`. Work to do is what has no
   record.
 - `.manifest.json` (checksum of every file) and `complete: true` come last, once all records exist.
@@ -33,7 +33,21 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from hpc.schema import ARRAYS, BASIS, BASIS_PARTIAL, FORMAT_VERSION, INTENSITY, PARAMETERS, Field, Q
+from hpc.schema import (
+    ARRAYS,
+    BASIS,
+    BASIS_ARRAYS,
+    DIAMETER,
+    FORMAT_VERSION,
+    INTENSITY,
+    N_ATOMS,
+    PARAMETERS,
+    PARTIAL,
+    Q_FINE,
+    Field,
+    Q,
+    basis_group,
+)
 from hpc.store import (
     MANIFEST,
     RECORDS,
@@ -46,7 +60,7 @@ from hpc.store import (
     seal,
 )
 
-__all__ = ["FINE_PER_PIECE", "Layout", "Piece", "StoreWriter", "check_disk"]
+__all__ = ["FINE_PER_PIECE", "BasisLayout", "Layout", "Piece", "StoreWriter", "check_disk"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +73,7 @@ class Piece:
     """One unit of computation, writing, commit and resume."""
 
     array: str
-    """INTENSITY (rows of samples) or BASIS_PARTIAL (points of the fine grid)."""
+    """INTENSITY (rows of samples), or an array of a basis: its sites (rows) or its partial sums (points of q_fine)."""
     index: int
     start: int
     stop: int
@@ -71,24 +85,41 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BasisLayout:
+    """Axes of the basis of one variant."""
+
+    diameter_nm: np.ndarray
+    """(k,) float64 [nm]."""
+    n_kind: int
+    q_fine: np.ndarray
+    """(q_fine,) float64 [Å⁻¹], from 0."""
+
+    @property
+    def n_pair(self) -> int:
+        """Pairs of kinds."""
+        return self.n_kind * (self.n_kind + 1) // 2
+
+    @property
+    def bytes_needed(self) -> int:
+        """Size of the numbers of sites and of the partial sums."""
+        points = self.n_kind + self.n_pair * _padded(len(self.q_fine), FINE_PER_PIECE)
+        return 8 * len(self.diameter_nm) * points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Everything that is known before the first pattern is computed."""
 
     q: np.ndarray
     """(q,) float64 [Å⁻¹]."""
     parameters: Mapping[str, np.ndarray]
-    """name -> (sample,) float64."""
-    basis_diameter_nm: np.ndarray
-    """(k,) float64 [nm]."""
-    basis_n_atoms: np.ndarray
-    """(k, kind) float64."""
-    q_fine: np.ndarray
-    """(q_fine,) float64 [Å⁻¹], from 0."""
-    n_pair: int
+    """name -> (sample,) float64, for each of `PARAMETERS`; the variant is int64."""
+    bases: tuple[BasisLayout, ...]
+    """One for each variant."""
     rows_per_shard: int
     rows_per_chunk: int
     attributes: Mapping[str, Any]
-    """Attributes of the root group; `config` decides whether a store may be continued."""
+    """Attributes of the root group; `config` and `variants` decide whether a store may be continued."""
 
     @property
     def n_samples(self) -> int:
@@ -98,16 +129,31 @@ class Layout:
     @property
     def bytes_needed(self) -> int:
         """Size of the finished store, without metadata."""
-        rows = -(-self.n_samples // self.rows_per_shard) * self.rows_per_shard
-        fine = -(-len(self.q_fine) // FINE_PER_PIECE) * FINE_PER_PIECE
-        return 4 * rows * len(self.q) + 8 * self.n_pair * len(self.basis_diameter_nm) * fine
+        intensities = 4 * _padded(self.n_samples, self.rows_per_shard) * len(self.q)
+        return intensities + sum(basis.bytes_needed for basis in self.bases)
+
+    def basis_arrays(self, variant: int) -> tuple[str, str]:
+        """The arrays of a basis that come piece by piece: its numbers of sites, its partial sums."""
+        group = basis_group(variant, len(self.bases))
+        return f"{group}/{N_ATOMS}", f"{group}/{PARTIAL}"
+
+    @property
+    def arrays(self) -> dict[str, BasisLayout | None]:
+        """Every array that comes piece by piece, and the basis that it belongs to."""
+        of_bases = {
+            name: basis for variant, basis in enumerate(self.bases) for name in self.basis_arrays(variant)
+        }
+        return {**of_bases, INTENSITY: None}
 
     def pieces(self, array: str) -> list[Piece]:
-        """The pieces of the basis or of the intensities, in order."""
-        total, size = {
-            INTENSITY: (self.n_samples, self.rows_per_shard),
-            BASIS_PARTIAL: (len(self.q_fine), FINE_PER_PIECE),
-        }[array]
+        """The pieces of one of `arrays`, in order."""
+        basis = self.arrays[array]
+        if basis is None:
+            total, size = self.n_samples, self.rows_per_shard
+        elif array.endswith(N_ATOMS):
+            total = size = len(basis.diameter_nm)
+        else:
+            total, size = len(basis.q_fine), FINE_PER_PIECE
         return [
             Piece(array=array, index=index, start=start, stop=min(start + size, total))
             for index, start in enumerate(range(0, total, size))
@@ -172,7 +218,7 @@ class StoreWriter:
 
         Args:
             piece: what is written.
-            values: (rows, q) float32 for intensities; (pair, k, points) float64 for the basis.
+            values: (rows, q) float32 for intensities; (k, kind) or (pair, k, points) float64 for a basis.
             rank: who computed it.
             seconds: how long it took.
 
@@ -194,11 +240,11 @@ class StoreWriter:
         }
         self._put({self._file(piece): content, self._record(piece): seal(record)})
 
-    def read_basis_partial(self) -> np.ndarray:
-        """(pair, k, q_fine) float64, once every piece of the basis is committed."""
+    def read(self, array: str) -> np.ndarray:
+        """One of `Layout.basis_arrays`, once all its pieces are committed."""
         import zarr
 
-        return np.asarray(zarr.open_array(self._path / BASIS_PARTIAL, mode="r")[...])
+        return np.asarray(zarr.open_array(self._path / array, mode="r")[...])
 
     def finish(self) -> None:
         """Write the manifest and set `complete` (rank 0, once, after every piece).
@@ -206,12 +252,12 @@ class StoreWriter:
         Raises:
             StoreError: a piece is missing, or the disk is full.
         """
-        missing = [piece.name for array in (BASIS_PARTIAL, INTENSITY) for piece in self.pending(array)]
+        missing = [piece.name for array in self._layout.arrays for piece in self.pending(array)]
         if missing:
             raise StoreError(
                 f"{len(missing)} pieces of {self._path} are missing, the first is {missing[0]}; run again"
             )
-        pieces = [piece for array in (BASIS_PARTIAL, INTENSITY) for piece in self._layout.pieces(array)]
+        pieces = [piece for array in self._layout.arrays for piece in self._layout.pieces(array)]
         known = {
             str(self._file(piece).relative_to(self._path)): read_sealed(self._record(piece))["checksum"]
             for piece in pieces
@@ -259,13 +305,16 @@ class StoreWriter:
         return self._path / RECORDS / f"{piece.name}.json"
 
     def _file(self, piece: Piece) -> Path:
-        key = f"{piece.index}/0" if piece.array == INTENSITY else f"0/0/{piece.index}"
+        key = f"0/0/{piece.index}" if piece.array.endswith(PARTIAL) else f"{piece.index}/0"
         return self._path / piece.array / "c" / key
 
     def _encode(self, piece: Piece, values: np.ndarray) -> bytes:
         layout = self._layout
-        if piece.array == BASIS_PARTIAL:
-            block = np.zeros((layout.n_pair, len(layout.basis_diameter_nm), FINE_PER_PIECE), dtype="<f8")
+        basis = layout.arrays[piece.array]
+        if basis is not None and piece.array.endswith(N_ATOMS):
+            return np.ascontiguousarray(values, dtype="<f8").tobytes()
+        if basis is not None:
+            block = np.zeros((basis.n_pair, len(basis.diameter_nm), FINE_PER_PIECE), dtype="<f8")
             block[:, :, : values.shape[2]] = values
             return block.tobytes()
         row_bytes = 4 * len(layout.q)
@@ -315,14 +364,25 @@ def check_disk(path: str | Path, needed: int) -> None:
         )
 
 
+def _padded(count: int, size: int) -> int:
+    """`count` rounded up to whole pieces."""
+    return -(-count // size) * size
+
+
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for key, item in value.items() for k, v in _flatten(item, f"{prefix}{key}.").items()}
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return _flatten(dict(enumerate(value)), prefix)
     return {prefix.rstrip("."): value}
 
 
 def _refuse_other_configuration(path: Path, existing: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    old, new = _flatten(existing.get("config", {})), _flatten(json.loads(json.dumps(asked["config"])))
+    # `variants` too: the files that a configuration names may have changed since.
+    old, new = (
+        _flatten({**attributes.get("config", {}), "variants": attributes.get("variants")})
+        for attributes in (existing, json.loads(json.dumps(asked)))
+    )
     differing = [key for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)]
     if differing:
         lines = "\n".join(
@@ -344,25 +404,15 @@ def _create(path: Path, layout: Layout) -> None:
         root = zarr.create_group(
             building, attributes={"format_version": FORMAT_VERSION, "complete": False, **layout.attributes}
         )
-        root.create_group(BASIS)
-        given = {
-            Q: layout.q,
-            **layout.parameters,
-            "basis/diameter": layout.basis_diameter_nm,
-            "basis/n_atoms": layout.basis_n_atoms,
-            "basis/q_fine": layout.q_fine,
-        }
-        for name, values in given.items():
+        for name, values in {Q: layout.q, **layout.parameters}.items():
             array = _create_array(root, name, ARRAYS[name], shape=values.shape, chunks=values.shape)
             array[...] = values
-        n_k = len(layout.basis_diameter_nm)
-        _create_array(
-            root,
-            BASIS_PARTIAL,
-            ARRAYS[BASIS_PARTIAL],
-            shape=(layout.n_pair, n_k, len(layout.q_fine)),
-            chunks=(layout.n_pair, n_k, FINE_PER_PIECE),
-        )
+        n_variants = len(layout.bases)
+        groups = [basis_group(variant, n_variants) for variant in range(n_variants)]
+        if BASIS not in groups:
+            root.create_group(BASIS)
+        for group, basis in zip(groups, layout.bases, strict=True):
+            _create_basis(root.create_group(group), basis)
         _create_array(
             root,
             INTENSITY,
@@ -374,8 +424,8 @@ def _create(path: Path, layout: Layout) -> None:
         with warnings.catch_warnings():
             # zarr-python warns that other programs may not know consolidated metadata; xarray warns without them.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(building, path=BASIS)
-            zarr.consolidate_metadata(building)
+            for group in (*groups, BASIS, ""):
+                zarr.consolidate_metadata(building, path=group or None)
         (building / RECORDS).mkdir()
         os.rename(building, path)
     except OSError as error:
@@ -383,6 +433,23 @@ def _create(path: Path, layout: Layout) -> None:
         raise StoreError(
             f"could not create {path}: {error.strerror or error}; choose another store.path"
         ) from error
+
+
+def _create_basis(group: Any, basis: BasisLayout) -> None:
+    """The axes of a basis, and its other arrays without a piece."""
+    for name, values in ((DIAMETER, basis.diameter_nm), (Q_FINE, basis.q_fine)):
+        array = _create_array(group, name, BASIS_ARRAYS[name], shape=values.shape, chunks=values.shape)
+        array[...] = values
+    n_k = len(basis.diameter_nm)
+    of_sites = (n_k, basis.n_kind)
+    _create_array(group, N_ATOMS, BASIS_ARRAYS[N_ATOMS], shape=of_sites, chunks=of_sites)
+    _create_array(
+        group,
+        PARTIAL,
+        BASIS_ARRAYS[PARTIAL],
+        shape=(basis.n_pair, n_k, len(basis.q_fine)),
+        chunks=(basis.n_pair, n_k, FINE_PER_PIECE),
+    )
 
 
 def _create_array(root: Any, name: str, field: Field, **layout: Any) -> Any:

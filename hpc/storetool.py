@@ -32,6 +32,8 @@ def _info(path: str) -> None:
     for name, values in store.parameters.items():
         distinct = np.unique(values)
         print(f"  {name:<12} {distinct[0]:g} to {distinct[-1]:g}, {len(distinct)} distinct")
+    for index, variant in enumerate(store.attrs["variants"]):
+        print(f"  variant {index:<4} {variant['title']}")
     records = [read_sealed(file) for file in sorted((Path(path) / RECORDS).glob("*.json"))]
     seconds = sum(record["seconds"] for record in records)
     ranks = len({record["rank"] for record in records})
@@ -66,7 +68,7 @@ def export_hdf5(path: str | Path, target: str | Path) -> None:
 
     import h5py
 
-    from hpc.schema import ARRAYS, BASIS, INTENSITY, Q
+    from hpc.schema import ARRAYS, BASIS_ARRAYS, INTENSITY, Q, basis_group
     from hpc.store import open_store
 
     store = open_store(path)
@@ -80,9 +82,13 @@ def export_hdf5(path: str | Path, target: str | Path) -> None:
         file[Q] = store.q
         for name, values in store.parameters.items():
             file[name] = values
-        for name, values in store.basis().items():
-            file[f"{BASIS}/{name}"] = values
-        for name, field in ARRAYS.items():
+        fields = dict(ARRAYS)
+        for variant in range(store.n_variants):
+            group = basis_group(variant, store.n_variants)
+            for name, values in store.basis(variant).items():
+                file[f"{group}/{name}"] = values
+                fields[f"{group}/{name}"] = BASIS_ARRAYS[name]
+        for name, field in fields.items():
             file[name].attrs["units"] = field.units
             file[name].attrs["long_name"] = field.meaning
             for axis, label in enumerate(field.axes):

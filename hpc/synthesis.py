@@ -23,10 +23,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hpc.config import SimulateConfig
-from hpc.debye import coefficients, sinc
+from hpc.debye import coefficients
 from hpc.ensemble import Resampler, number_weights
+from hpc.material import Kind
 from hpc.nested import NestedFamily
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
+from hpc.transform import sinc
 
 __all__ = ["Basis", "Synthesis", "basis_partial"]
 
@@ -43,6 +45,7 @@ _TABLE_BYTES = 512 * 2**20
 class Basis:
     """Size-resolved partial sums: everything about the particles that does not depend on D, σ, ε, B or energy."""
 
+    kinds: tuple[Kind, ...]
     diameter: np.ndarray
     """(k,) float64 [Å], where particle k begins."""
     n_atoms: np.ndarray
@@ -97,7 +100,7 @@ def basis_partial(family: NestedFamily, q: np.ndarray, *, xp: Any = np, threads:
 
 
 class Synthesis:
-    """Patterns of ensembles of one family."""
+    """Patterns of ensembles of one variant."""
 
     def __init__(
         self, basis: Basis, config: SimulateConfig, q: np.ndarray, *, xp: Any = np, threads: int = 1
@@ -106,19 +109,19 @@ class Synthesis:
 
         Args:
             basis: partial sums on the fine grid.
-            config: material, energy and switches.
+            config: energy and switches.
             q: (q,) float64 [Å⁻¹] of the patterns.
             xp: numpy or cupy.
             threads: CPU cores to use with NumPy.
         """
-        self._basis, self._config, self._q, self._xp = basis, config, q, xp
+        self._basis, self._q, self._xp = basis, q, xp
         self._threads, self._rows = threads, _ROWS if xp is np else _GPU_ROWS
         # Pairs last: a strip of Q of all pairs is then one contiguous row of the matrix products.
         self._partial = xp.asarray(np.ascontiguousarray(np.moveaxis(basis.partial, 0, -1)))
         self._sizes = np.empty((0, 2))
         self._tables: tuple[Any, Any] | None = None
         self._terms = coefficients(
-            config.material.kinds,
+            basis.kinds,
             q,
             energy_kev=config.energy_kev,
             anomalous=config.anomalous,
@@ -182,7 +185,7 @@ class Synthesis:
     def _make_tables(self, sizes: np.ndarray) -> None:
         """Partial sums and sites of each kind, averaged over the distribution of each (D, σ), per atom."""
         xp, n_atoms = self._xp, self._basis.n_atoms
-        atoms = n_atoms @ [kind.occupancy for kind in self._config.material.kinds]
+        atoms = n_atoms @ [kind.occupancy for kind in self._basis.kinds]
         weights = number_weights(self._basis.diameter, 10 * sizes[:, 0], sizes[:, 1])
         weights /= (weights @ atoms)[:, None]
         flat = xp.reshape(self._partial, (len(atoms), -1))

@@ -6,7 +6,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from hpc.config import Axis, SimulateConfig
+from hpc.config import SimulateConfig
+from hpc.config_axis import Axis
+from hpc.config_variants import title
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,9 @@ def test_the_smoke_configuration_is_read(read):
     assert config.material.name == "PbS"
     assert config.energy_kev == 22.0
     assert config.device == "auto"
-    assert config.shape.centres is None
+    assert [variant.shape.name for variant in config.variants] == ["sphere"]
+    assert config.variants[0].shape.centres is None
+    assert config.particles.realisations == 4
 
 
 def test_debye_waller_factors_are_replaced_by_label(read):
@@ -126,8 +130,35 @@ def test_a_sobol_grid_is_read(read):
         ({"b_iso": {"Zn": 1.0}}, r"b_iso: PbS has the sites \['Pb', 'S'\], got \['Zn'\]"),
         ({"b_iso": {"Pb": -1.0}}, r"b_iso\.Pb must be >= 0"),
         ({"material.sites.Pb.occupancy": 1.5}, r"occupancy of site Pb must lie in"),
-        ({"shape.name": "banana"}, r"shape\.name must be one of \['sphere'\], got 'banana'"),
-        ({"shape.centres": []}, r"shape\.centres must name at least one cut centre"),
+        ({"shape.name": "banana"}, r"shape\.name must be one of \[.*'sphere'.*\], got 'banana'"),
+        ({"shape.centres": []}, r"shape\.centres must be a list with at least one cut centre"),
+        # variants
+        ({"variants": {"shape": ["banana"]}}, r"variants: .*'banana'.* cannot be: .* got 'banana'"),
+        ({"variants": {"shape": []}}, r"variants\.shape must be a list of at least one choice, got \[\]"),
+        (
+            {"variants": {"shape": "cube"}},
+            r"variants\.shape must be a list of at least one choice, got 'cube'",
+        ),
+        ({"variants": {"form": ["cube"]}}, r"variants has the keys \[.*'shape'.*\], got \['form'\]"),
+        ({"variants": {"faults": [{"twins": 1}]}}, r"variants: .* faults has the keys .*faults\.twins"),
+        ({"variants": {"faults": [3]}}, r"variants\.faults: a choice is a name or a mapping .*, got 3"),
+        (
+            {"variants": {"lattice": ["ideal", {"alpha_deg": 90.0}]}},
+            r"variants must differ, numbers 0 and 1 are",
+        ),
+        ({"variants": []}, r"variants must map groups to lists of choices, or be null; got \[\]"),
+        ({"variants": "cube"}, r"variants must map groups to lists of choices, or be null; got 'cube'"),
+        (
+            SOBOL | {"grid.samples": 2, "variants": {"shape": ["sphere", "cube", "octahedron"]}},
+            r"grid\.samples must be at least the number of variants, 3, got 2",
+        ),
+        ({"coating": {"material": "lead", "thickness_nm": 1.0}}, r"coating\.material must be one of"),
+        # particles
+        ({"particles.size_step_nm": 0.0}, r"particles\.size_step_nm must be > 0"),
+        ({"particles.size_step_nm": 50.0}, r"particles\.size_step_nm must lie in 0\.001 to 5 nm"),
+        ({"particles.cut_step_nm": -0.1}, r"particles\.cut_step_nm must be > 0"),
+        ({"particles.realisations": 0}, r"particles\.realisations must be a whole number >= 1"),
+        ({"particles.tolerance": 1.0}, r"particles\.tolerance must lie in 1e-1\d to"),
         # store
         ({"store.rows_per_shard": 0}, r"store\.rows_per_shard must be a whole number >= 1"),
         ({"store.rows_per_shard": 2.5}, r"store\.rows_per_shard must be a whole number >= 1"),
@@ -166,15 +197,27 @@ def test_values_of_the_wrong_type_are_refused_by_name(read, changes, key):
         read(changes)
 
 
-@pytest.mark.parametrize("key", ["q.stop", "grid.diametre_nm", "shape.center", "store.rows"])
+@pytest.mark.parametrize(
+    "key", ["q.stop", "grid.diametre_nm", "shape.center", "particles.seed", "store.rows"]
+)
 def test_unknown_keys_are_refused(read, key):
     group, name = key.split(".")
-    with pytest.raises(ValueError, match=rf"{group} has the keys \[.*\], got \['{name}'\]"):
+    with pytest.raises(ValueError, match=rf"{group} has the keys \[.*\], got \['({group}\.)?{name}'\]"):
         read({key: 1})
 
 
 @pytest.mark.parametrize(
-    "key", ["grid", "q", "energy_kev", "shape.centres", "grid.tail", "store.path", "material.sites"]
+    "key",
+    [
+        "grid",
+        "q",
+        "energy_kev",
+        "faults",
+        "variants",
+        "particles.realisations",
+        "grid.tail",
+        "material.sites",
+    ],
 )
 def test_a_missing_key_is_named(composed, key):
     config = OmegaConf.create(composed)
@@ -182,6 +225,43 @@ def test_a_missing_key_is_named(composed, key):
     (OmegaConf.select(config, group) if group else config).pop(name)
     with pytest.raises(ValueError, match=rf"key '{name}'|lacks the key '{name}'"):
         SimulateConfig.from_mapping(OmegaConf.to_container(config))
+
+
+def test_variants_are_the_product_of_choices_with_the_last_group_fastest(read):
+    config = read({"variants": {"shape": ["sphere", "cube"], "lattice": ["ideal", {"alpha_deg": 89.6}]}})
+    found = [(variant.shape.name, variant.lattice.alpha_deg) for variant in config.variants]
+    assert found == [("sphere", 90), ("sphere", 89.6), ("cube", 90), ("cube", 89.6)]
+    assert [title(variant) for variant in config.variants] == [
+        "sphere",
+        "sphere lattice.alpha_deg=89.6",
+        "cube",
+        "cube lattice.alpha_deg=89.6",
+    ]
+
+
+def test_keys_of_a_choice_replace_those_of_the_composed_group_and_names_the_whole_group(read):
+    composed = {"shape.centres": ["Pb"], "lattice.alpha_deg": 89.5}
+    chosen = {"shape": [{"name": "cube"}, "octahedron"], "lattice": [{"size_strain": [0.001, 0.0]}]}
+    cube, octahedron = read(composed | {"variants": chosen}).variants
+    assert cube.shape.name == "cube"
+    assert cube.shape.centres == ("Pb",)
+    assert octahedron.shape.centres is None
+    for variant in (cube, octahedron):
+        assert variant.lattice.alpha_deg == 89.5
+        assert variant.lattice.size_strain == (0.001, 0.0)
+
+
+def test_variants_may_be_listed_one_by_one(read):
+    config = read({"variants": [{"shape": "cube"}, {"faults": {"growth": 0.02}}], "b_iso": {"S": 0.5}})
+    assert [(v.shape.name, v.faults.growth) for v in config.variants] == [("cube", 0.0), ("sphere", 0.02)]
+    assert all(variant.material is config.material for variant in config.variants)
+    assert config.material.kinds[1].b_iso == 0.5
+
+
+def test_the_choices_of_one_run_make_no_more_variants_than_a_store_can_hold(read):
+    many = {"shape": ["cube", "sphere"], "lattice": [{"alpha_deg": 89 + i / 1e4} for i in range(5001)]}
+    with pytest.raises(ValueError, match="more than 10000 combinations"):
+        read({"variants": many})
 
 
 def test_bounds_of_an_axis():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hpc.config import Axis, GridConfig, QConfig
+from hpc.config import GridConfig, QConfig
+from hpc.config_axis import Axis
 from hpc.grid import axis_values, grid_samples, intensity_bytes, q_values, stepped
 from hpc.schema import PARAMETERS
 
@@ -62,18 +63,22 @@ def test_values_of_an_axis(text, expected):
     np.testing.assert_allclose(values, expected, rtol=1e-14)
 
 
-def test_a_cartesian_grid_has_strain_slowest_and_sigma_fastest():
-    samples = grid_samples(grid(), seed=0)
+@pytest.mark.parametrize("n_variants", [1, 3])
+def test_a_cartesian_grid_has_the_variant_slowest_and_sigma_fastest(n_variants):
+    samples = grid_samples(grid(), 0, n_variants)
     assert tuple(samples) == PARAMETERS
+    assert [values.dtype for values in samples.values()] == [np.int64, *[np.float64] * 4]
     expected = [
-        (strain, b_scale, diameter, sigma)
+        (variant, strain, b_scale, diameter, sigma)
+        for variant in range(n_variants)
         for strain in (0.001, -0.001)  # in the order of the list
         for b_scale in (1.0, 1.5)
         for diameter in (2.0, 3.0)
         for sigma in (0.05, 0.1, 0.2)
     ]
     assert list(zip(*samples.values(), strict=True)) == expected
-    assert all(np.array_equal(values, grid_samples(grid(), seed=1)[name]) for name, values in samples.items())
+    other_seed = grid_samples(grid(), 1, n_variants)
+    assert all(np.array_equal(values, other_seed[name]) for name, values in samples.items())
 
 
 def sobol(samples, **changes):
@@ -93,13 +98,31 @@ def test_a_sobol_grid_fills_its_box_evenly():
     assert np.all(np.diff(samples["diameter"]) >= 0)
 
 
+@pytest.mark.parametrize("n_variants", [2, 3, 4, 8])
+def test_a_sobol_grid_gives_every_variant_an_even_share_of_the_box(n_variants):
+    samples = grid_samples(sobol(256), 3, n_variants)
+    assert np.all(np.diff(samples["variant"]) >= 0)
+    share = np.bincount(samples["variant"])
+    assert len(share) == n_variants
+    assert share.min() >= 256 // n_variants
+    assert share.max() <= -(-256 // n_variants)
+    for variant in range(n_variants):
+        mine = samples["variant"] == variant
+        assert np.all(np.diff(samples["diameter"][mine]) >= 0)
+        for name, low, high in (("diameter", 2, 10), ("sigma", 0.05, 0.25), ("strain", -0.003, 0.005)):
+            counts, _ = np.histogram(samples[name][mine], bins=4, range=(low, high))
+            # A run of Sobol points; every n-th of them would leave whole slices empty.
+            assert np.abs(counts - mine.sum() / 4).max() <= 3, (variant, name)
+
+
 @pytest.mark.parametrize(
     "config", [grid(), grid(sigma="0.1 to 0.2 step 0.03", strain="0 to 0.01 in 7"), sobol(128)]
 )
 def test_the_size_of_a_grid_is_counted_beforehand(config):
     q = QConfig(min=1.0, max=3.0, step=0.1)
-    rows = len(grid_samples(config, seed=0)["sigma"])
-    assert intensity_bytes(config, q) == 4 * rows * len(q_values(q))
+    for n_variants in (1, 3):
+        rows = len(grid_samples(config, 0, n_variants)["sigma"])
+        assert intensity_bytes(config, q, n_variants) == 4 * rows * len(q_values(q))
 
 
 def test_the_size_of_a_huge_grid_takes_no_memory():

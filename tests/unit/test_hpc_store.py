@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from small_store import ROWS, begun, layout, tree, values_of
+from small_store import ROWS, begun, layout, run, tree, values_of
 
-from hpc.schema import ARRAYS, BASIS_PARTIAL, INTENSITY, PARAMETERS
+from hpc.schema import ARRAYS, BASIS_ARRAYS, INTENSITY, PARAMETERS
 from hpc.store import StoreError, open_store, verify_store
 from hpc.store_writing import FINE_PER_PIECE
+
+SITES, PARTIAL_SUMS = "basis/n_atoms", "basis/partial"
 
 # Layout
 
@@ -19,19 +21,25 @@ from hpc.store_writing import FINE_PER_PIECE
 def test_pieces_cover_everything_once():
     plan = layout()
     assert [(p.start, p.stop) for p in plan.pieces(INTENSITY)] == [(0, 8), (8, 16), (16, 21)]
-    assert [p.stop - p.start for p in plan.pieces(BASIS_PARTIAL)] == [FINE_PER_PIECE, FINE_PER_PIECE, 11]
-    names = [p.name for array in (INTENSITY, BASIS_PARTIAL) for p in plan.pieces(array)]
-    assert len(set(names)) == 6
+    assert [p.stop - p.start for p in plan.pieces(PARTIAL_SUMS)] == [FINE_PER_PIECE, FINE_PER_PIECE, 11]
+    assert [(p.start, p.stop) for p in plan.pieces(SITES)] == [(0, 3)]
+    assert set(plan.arrays) == {SITES, PARTIAL_SUMS, INTENSITY}
+    names = [p.name for array in plan.arrays for p in plan.pieces(array)]
+    assert len(set(names)) == 7
     assert not any("/" in name for name in names)
     assert [(p.start, p.stop) for p in layout(rows=8).pieces(INTENSITY)] == [(0, 8)]
     assert [(p.start, p.stop) for p in layout(rows=3).pieces(INTENSITY)] == [(0, 3)]
 
 
-def test_bytes_needed_are_those_on_the_disk(finished):
-    data = [len(v) for k, v in tree(finished).items() if k.startswith(("intensity/c/", "basis/partial/c/"))]
+@pytest.mark.parametrize("n_variants", [1, 3])
+def test_bytes_needed_are_those_on_the_disk(tmp_path, n_variants):
+    plan = layout(n_variants=n_variants)
+    run(tmp_path / "store.zarr", plan)
+    files = tree(tmp_path / "store.zarr")
+    data = [len(files[name]) for name in files for array in plan.arrays if name.startswith(f"{array}/c/")]
     # Three shards carry an index of two chunks and its checksum.
-    assert sum(data) - layout().bytes_needed == 3 * (2 * 16 + 4)
-    assert layout().n_samples == ROWS
+    assert sum(data) - plan.bytes_needed == 3 * (2 * 16 + 4)
+    assert plan.n_samples == ROWS
 
 
 # Reading
@@ -50,9 +58,35 @@ def test_what_is_written_is_read(finished):
         block = store.read(start, stop)
         assert block.dtype == np.float32
         np.testing.assert_array_equal(block, expected[start:stop])
-    partial = np.concatenate([values_of(piece) for piece in plan.pieces(BASIS_PARTIAL)], axis=2)
+    partial = np.concatenate([values_of(piece) for piece in plan.pieces(PARTIAL_SUMS)], axis=2)
     np.testing.assert_array_equal(store.basis()["partial"], partial)
-    np.testing.assert_array_equal(store.basis()["n_atoms"], plan.basis_n_atoms)
+    np.testing.assert_array_equal(store.basis()["n_atoms"], values_of(plan.pieces(SITES)[0]))
+    np.testing.assert_array_equal(store.basis()["q_fine"], plan.bases[0].q_fine)
+    with pytest.raises(StoreError, match="has the variants 0 to 0, got 1"):
+        store.basis(1)
+
+
+def test_each_variant_has_a_basis_of_its_own(tmp_path):
+    plan = layout(n_variants=2)
+    run(tmp_path / "store.zarr", plan)
+    store = open_store(tmp_path / "store.zarr")
+    assert store.n_variants == 2
+    assert store.parameters["variant"].dtype == np.int64
+    np.testing.assert_array_equal(store.parameters["variant"], np.arange(ROWS) * 2 // ROWS)
+    for variant, axes in enumerate(plan.bases):
+        basis = store.basis(variant)
+        assert set(basis) == set(BASIS_ARRAYS)
+        sites, partial = plan.basis_arrays(variant)
+        assert partial == f"basis/000{variant}/partial"
+        pieces = [values_of(piece, plan) for piece in plan.pieces(partial)]
+        np.testing.assert_array_equal(basis["partial"], np.concatenate(pieces, axis=2))
+        np.testing.assert_array_equal(basis["n_atoms"], values_of(plan.pieces(sites)[0], plan))
+        np.testing.assert_array_equal(basis["diameter"], axes.diameter_nm)
+        np.testing.assert_array_equal(basis["q_fine"], axes.q_fine)
+        with xarray.open_zarr(store.path, group=f"basis/000{variant}") as data:
+            assert data["partial"].dims == ("pair", "k", "q_fine")
+            assert data["partial"].shape == basis["partial"].shape
+    assert verify_store(store.path) == []
 
 
 def test_zarr_writes_shards_that_hold_the_same(finished, tmp_path):
@@ -106,8 +140,8 @@ def test_xarray_opens_it_with_names_and_units(finished):
             assert data.attrs["complete"]
             assert basis["partial"].dims == ("pair", "k", "q_fine")
             # Numbers where zarr's fill value was taken for "missing" would be NaN.
-            np.testing.assert_array_equal(basis["diameter"].values, layout().basis_diameter_nm)
-            np.testing.assert_array_equal(basis["n_atoms"].values, layout().basis_n_atoms)
+            np.testing.assert_array_equal(basis["diameter"].values, layout().bases[0].diameter_nm)
+            np.testing.assert_array_equal(basis["n_atoms"].values, values_of(layout().pieces(SITES)[0]))
 
 
 def test_what_is_not_a_finished_store_is_refused(tmp_path, finished):
@@ -131,7 +165,7 @@ def test_what_is_not_a_finished_store_is_refused(tmp_path, finished):
 
 def test_an_unfinished_store_says_what_to_do(tmp_path):
     with begun(tmp_path / "store.zarr") as writer:
-        piece = writer.pending(BASIS_PARTIAL)[0]
+        piece = writer.pending(PARTIAL_SUMS)[0]
         writer.write(piece, values_of(piece), rank=0, seconds=0.1)
     for use in (open_store, verify_store):
         with pytest.raises(StoreError, match=r"not complete \(1 pieces committed\); run the qd-simulate"):
@@ -147,6 +181,9 @@ def test_a_lost_file_is_not_read_as_zeros(finished):
         with pytest.raises(StoreError, match=r"intensity/c/1/0 is missing"):
             store.read(start, stop)
     with pytest.raises(StoreError, match=r"basis/partial/c/0/0/2 is missing"):
+        store.basis()
+    (finished / "basis/n_atoms/c/0/0").unlink()
+    with pytest.raises(StoreError, match=r"basis/n_atoms/c/0/0 is missing"):
         store.basis()
 
 

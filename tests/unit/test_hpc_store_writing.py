@@ -16,9 +16,11 @@ import zarr
 from small_store import begun, fill_in, layout, run, tree, values_of
 
 from hpc import store_writing
-from hpc.schema import BASIS_PARTIAL, FORMAT_VERSION, INTENSITY
+from hpc.schema import FORMAT_VERSION, INTENSITY
 from hpc.store import StoreError, open_store, verify_store
 from hpc.store_writing import StoreWriter
+
+PARTIAL_SUMS = "basis/partial"
 
 # Crash and resume
 
@@ -52,14 +54,18 @@ def crash_at(monkeypatch, moment):
     monkeypatch.setattr(Path, "write_bytes", mortal_write)
 
 
-def test_a_run_that_ends_at_any_moment_ends_in_the_same_bytes(tmp_path, monkeypatch, undisturbed):
+@pytest.mark.parametrize("n_variants", [1, 2])
+def test_a_run_that_ends_at_any_moment_ends_in_the_same_bytes(tmp_path, monkeypatch, n_variants):
+    plan = layout(n_variants=n_variants)
+    run(tmp_path / "undisturbed.zarr", plan)
+    undisturbed = tree(tmp_path / "undisturbed.zarr")
     moment, outcomes = 0, []
     while True:
         path = tmp_path / f"{moment}.zarr"
         with monkeypatch.context() as patch:
             crash_at(patch, moment)
             try:
-                run(path)
+                run(path, plan)
             except Killed:
                 outcomes.append(moment)
             else:
@@ -67,13 +73,15 @@ def test_a_run_that_ends_at_any_moment_ends_in_the_same_bytes(tmp_path, monkeypa
         if path.exists():
             with pytest.raises(StoreError):
                 open_store(path)
-        run(path)
+        run(path, plan)
         assert tree(path) == undisturbed, f"killed at change {moment}"
         assert verify_store(path) == []
         shutil.rmtree(path)
         moment += 1
-    # 6 pieces with a file and a record each, written and renamed; the store's rename, manifest and root metadata.
-    assert len(outcomes) >= 6 * 4 + 5
+    pieces = sum(len(plan.pieces(array)) for array in plan.arrays)
+    assert pieces == 3 + 4 * n_variants
+    # Each piece has a file and a record, written and renamed; the store's rename, manifest and root metadata.
+    assert len(outcomes) >= pieces * 4 + 5
     assert not list(tmp_path.glob(".*.new-*"))
 
 
@@ -86,17 +94,18 @@ def test_a_finished_store_is_left_alone(finished):
 def test_only_what_is_missing_is_computed_again(tmp_path, undisturbed):
     path = tmp_path / "store.zarr"
     with begun(path) as writer:
-        for piece in [*writer.pending(BASIS_PARTIAL), writer.pending(INTENSITY)[1]]:
+        first = [piece for array in layout().basis_arrays(0) for piece in writer.pending(array)]
+        for piece in [*first, writer.pending(INTENSITY)[1]]:
             writer.write(piece, values_of(piece), rank=0, seconds=0.1)
 
     with begun(path) as writer:
-        assert writer.pending(BASIS_PARTIAL) == []
+        assert writer.pending(PARTIAL_SUMS) == []
         assert [piece.index for piece in writer.pending(INTENSITY)] == [0, 2]
         # A damaged record, or a file that is lost or cut short: not committed.
         (path / ".shards/basis-partial-000001.json").write_text("{}")
         (path / "intensity/c/1/0").unlink()
         os.truncate(path / "basis/partial/c/0/0/2", 100)
-        assert [piece.index for piece in writer.pending(BASIS_PARTIAL)] == [1, 2]
+        assert [piece.index for piece in writer.pending(PARTIAL_SUMS)] == [1, 2]
         assert [piece.index for piece in writer.pending(INTENSITY)] == [0, 1, 2]
         with pytest.raises(StoreError, match=r"5 pieces .* are missing, the first is basis-partial-000001"):
             writer.finish()
@@ -147,6 +156,14 @@ def test_another_configuration_is_refused_with_the_difference(finished):
         assert "choose another store.path" in str(caught.value)
         assert str(caught.value).count("the store has") == 1
     assert tree(finished) == before
+
+
+def test_another_description_of_a_variant_is_refused(finished):
+    """The file of a group may have changed since, under the same name."""
+    plan = layout()
+    plan.attributes["variants"][0]["lattice"] = {"alpha_deg": 89.6}
+    with pytest.raises(StoreError, match=r"variants\.0\.lattice\.alpha_deg: the store has None, .* 89\.6"):
+        StoreWriter(finished, plan).prepare()
 
 
 @pytest.mark.parametrize("content", ["folder", "file", "foreign"])

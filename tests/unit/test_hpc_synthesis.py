@@ -7,16 +7,20 @@ from omegaconf import OmegaConf
 from threadpoolctl import threadpool_limits
 
 from hpc.config import SimulateConfig
-from hpc.dots import count_family
+from hpc.device import select_device
 from hpc.ensemble import OVERHANG, fine_step
+from hpc.families import Sizes, count_family, plan_counting
 from hpc.grid import grid_samples, q_values
 from hpc.material import load_material
 from hpc.synthesis import Basis, Synthesis, basis_partial
+from hpc.variant import Shape, Variant
 
 
 @pytest.fixture(scope="module")
 def family():
-    return count_family(load_material("pbs"), diameter_max=120.0)
+    sphere = Variant(material=load_material("pbs"), shape=Shape(name="sphere"))
+    sizes = Sizes(diameter=np.array([120.0]), sigma=np.array([0.0]), tail=1e-6)
+    return count_family(plan_counting(sphere, sizes, q_max=12.0, device=select_device("cpu")))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,7 @@ def basis(family, config):
     step = fine_step(family.diameter[-1])
     fine = step * np.arange(int(np.ceil(config.q.max * 1.004 / step)) + OVERHANG)
     return Basis(
+        kinds=config.material.kinds,
         diameter=family.diameter,
         n_atoms=np.cumsum(family.atoms, axis=0),
         partial=basis_partial(family, fine),
