@@ -12,14 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from hpc.debye import coefficients, intensity, partial_sums
+from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
 from hpc.families import Sampling, Sizes, count_family, plan_counting
 from hpc.material import Material
 from hpc.variant import Centre, Shape, Variant
 
-__all__ = ["DEFAULT_TAIL", "dot_pattern"]
+__all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_sums"]
 
 #: Fraction of the atoms of an ensemble that may lie beyond the largest particle that is computed.
 DEFAULT_TAIL = 1e-6
@@ -69,6 +69,39 @@ def dot_pattern(
         ValueError: a size that is not positive, σ < 0, ε <= -1, or unknown material data.
     """
     variant = _variant(dot, shape, centres)
+    # An unknown element or a missing energy is refused before anything is counted.
+    coefficients(variant.material.kinds, np.asarray(q), energy_kev=energy_kev, anomalous=anomalous)
+    sums = dot_sums(
+        variant,
+        q=q,
+        diameter_nm=diameter_nm,
+        sigma=sigma,
+        strain=strain,
+        tail=tail,
+        sampling=sampling,
+        device=device,
+    )
+    return sums.iq(
+        energy_kev=energy_kev, anomalous=anomalous, compton=compton, per_atom=per_atom, b_scale=b_scale
+    )
+
+
+def dot_sums(
+    variant: Variant,
+    *,
+    q: np.ndarray,
+    diameter_nm: float,
+    sigma: float = 0.0,
+    strain: float = 0.0,
+    tail: float = DEFAULT_TAIL,
+    sampling: Sampling | None = None,
+    device: Device | None = None,
+) -> PairSums:
+    """The mean over a lognormal ensemble of dots, before form factors; arguments as in `dot_pattern`.
+
+    Raises:
+        ValueError: a size that is not positive, σ < 0 or ε <= -1.
+    """
     q = np.asarray(q, dtype=np.float64)
     if not (np.isfinite(diameter_nm) and diameter_nm > 0):
         raise ValueError(f"diameter_nm must be > 0, got {diameter_nm}")
@@ -76,8 +109,6 @@ def dot_pattern(
         raise ValueError(f"sigma must be >= 0, got {sigma}")
     if not (np.isfinite(strain) and strain > -1):
         raise ValueError(f"strain must be > -1, got {strain}")
-    # An unknown element or a missing energy is refused before anything is counted.
-    coefficients(variant.material.kinds, q, energy_kev=energy_kev, anomalous=anomalous)
     sizes = Sizes(diameter=np.array([10 * diameter_nm]), sigma=np.array([sigma]), tail=tail)
     device = device or select_device("cpu")
     counting = plan_counting(
@@ -87,14 +118,16 @@ def dot_pattern(
     weights = number_weights(family.diameter, sizes.diameter, sizes.sigma)
     # A shell is in the particle with the probability that the particle is at least that large.
     present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
-    n_atoms = present @ family.atoms
-    partial = [
-        partial_sums(present @ table.entering, (1 + strain) * table.distance, q) for table in family.pairs
-    ]
-    terms = coefficients(counting.kinds, q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton)
-    total = intensity(partial, n_atoms, terms.pair(b_scale), terms.self)[0]
-    occupied = float(n_atoms[0] @ [kind.occupancy for kind in counting.kinds])
-    return total / occupied if per_atom else total
+    stretch = 1 + strain
+    return PairSums(
+        kinds=counting.kinds,
+        n_atoms=(present @ family.atoms)[0],
+        q=q,
+        partial=np.stack(
+            [partial_sums(present @ table.entering, stretch * table.distance, q)[0] for table in family.pairs]
+        ),
+        extent=stretch * counting.extent,
+    )
 
 
 def _variant(dot: Variant | Material, shape: str | Shape, centres: Sequence[Centre] | None) -> Variant:

@@ -18,7 +18,6 @@ from hpc.atoms import Atoms, make_atoms
 from hpc.debye import PairSums, coefficients, sums_of_atoms
 from hpc.device import Device
 from hpc.form_factors import scattering_factor
-from hpc.material import kind_pairs
 from hpc.mpi import World
 from hpc.pattern_options import list_shapes, read_b_iso, variant_of
 from hpc.structure_files import is_crystal, read_structure
@@ -79,7 +78,7 @@ def sums_of(
         coefficients(
             variant.material.kinds, q[[0, -1]], energy_kev=energy_kev, anomalous=energy_kev is not None
         )
-        sums, engine = _sums_of_model(variant, chosen, q, device)
+        sums = _sums_of_model(variant, chosen, q, device)
         described = {
             "shape": variant.shape.name,
             "material": variant.material.name,
@@ -90,9 +89,10 @@ def sums_of(
             "centres": " ".join(str(centre) for centre in variant.centres),
             "b_iso": " ".join(f"{kind.label}={kind.b_iso:g}" for kind in variant.material.kinds),
             "variant": variant.to_mapping(),
-            "engine": engine,
+            "realisations": chosen.realisations,
+            "seed": chosen.seed,
         }
-        return sums, described
+        return sums, {name: value for name, value in described.items() if value is not None}
     atoms = _atoms_of_file(source, chosen)
     for element in np.unique(atoms.element):
         scattering_factor(str(element), q[[0, -1]], energy_kev=energy_kev, anomalous=energy_kev is not None)
@@ -216,40 +216,19 @@ class _Counter:
         return partial_sums(weights, bins.nodes, q)
 
 
-def _sums_of_model(
-    variant: Variant, chosen: argparse.Namespace, q: np.ndarray, device: Device
-) -> tuple[PairSums, str]:
-    """Mean over the ensemble: exact where the family is nested, in steps of D where it is not."""
-    from hpc.debye import partial_sums
-    from hpc.dots import DEFAULT_TAIL
-    from hpc.ensemble import number_weights
-    from hpc.families import Sampling, Sizes, count_family, plan_counting
+def _sums_of_model(variant: Variant, chosen: argparse.Namespace, q: np.ndarray, device: Device) -> PairSums:
+    from hpc.dots import dot_sums
+    from hpc.families import Sampling
 
-    diameter, sigma = np.array([10 * chosen.diameter_nm]), np.array([chosen.sigma])
     sampling = Sampling(tolerance=chosen.tolerance, seed=chosen.seed)
     if chosen.realisations is not None:
         sampling = dataclasses.replace(sampling, realisations=chosen.realisations)
-    counting = plan_counting(
+    return dot_sums(
         variant,
-        Sizes(diameter=diameter, sigma=sigma, tail=DEFAULT_TAIL),
-        q_max=float(q.max()) * (1 + max(0.0, chosen.strain)),
-        device=device,
-        sampling=sampling,
-    )
-    family = count_family(counting, device=device)
-    weights = number_weights(family.diameter, diameter, sigma)
-    # A row is in the particle with the probability that the particle is at least that large.
-    present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
-    stretch = 1 + chosen.strain
-    partial = [
-        partial_sums(present @ table.entering, stretch * table.distance, q)[0] for table in family.pairs
-    ]
-    assert len(partial) == len(kind_pairs(len(counting.kinds)))
-    sums = PairSums(
-        kinds=counting.kinds,
-        n_atoms=(present @ family.atoms)[0],
         q=q,
-        partial=np.stack(partial),
-        extent=stretch * counting.extent,
+        diameter_nm=chosen.diameter_nm,
+        sigma=chosen.sigma,
+        strain=chosen.strain,
+        sampling=sampling,
+        device=device,
     )
-    return sums, counting.engine
