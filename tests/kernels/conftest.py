@@ -37,11 +37,15 @@ def on_cpu(cpu_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     from cupy_on_cpu import CupyOnCpu
 
     import hpc.cuda.nested
+    import hpc.cuda.pairs
 
     def install(**properties: int) -> Device:
         monkeypatch.setitem(sys.modules, "cupy", CupyOnCpu(cpu_kernels, **properties))
         return select_device("cuda")
 
-    hpc.cuda.nested._kernel.cache_clear()  # of a real GPU
+    caches = hpc.cuda.nested._kernel, hpc.cuda.pairs._kernel
+    for cache in caches:  # of a real GPU
+        cache.cache_clear()
     yield install
-    hpc.cuda.nested._kernel.cache_clear()
+    for cache in caches:
+        cache.cache_clear()

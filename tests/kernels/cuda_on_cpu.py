@@ -1,7 +1,7 @@
 """Compile and run CUDA C on the CPU; `cuda_on_cpu.hpp` says what it detects.
 
 Enough for kernels of one source file without templates: `CpuModule(source, folder).launch(...)` takes NumPy arrays and
-scalars.
+scalars. Macros are given as to nvcc, `-DNAME=VALUE`.
 """
 
 import ctypes
@@ -27,10 +27,10 @@ class KernelError(RuntimeError):
 class CpuModule:
     """The kernels of one CUDA source, compiled with g++."""
 
-    def __init__(self, source: str, folder: Path) -> None:
+    def __init__(self, source: str, folder: Path, macros: Sequence[str] = ()) -> None:
         kernels = {name: _parameters(text) for name, text in _KERNEL.findall(source)}
         program = _translate(source) + "".join(_entry(name, kernels[name]) for name in kernels)
-        digest = hashlib.sha256(program.encode())
+        digest = hashlib.sha256("\n".join((*macros, program)).encode())
         for header in _HEADERS:
             digest.update(header.read_bytes())
         stem = folder / digest.hexdigest()[:16]
@@ -38,7 +38,15 @@ class CpuModule:
         if not library.exists():
             stem.with_suffix(".cpp").write_text(program)
             flags = ["-std=gnu++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-            command = ["g++", *flags, f"-I{_HEADERS[0].parent}", stem.with_suffix(".cpp"), "-o", library]
+            command = [
+                "g++",
+                *flags,
+                *macros,
+                f"-I{_HEADERS[0].parent}",
+                stem.with_suffix(".cpp"),
+                "-o",
+                library,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise KernelError(f"g++ does not compile the CUDA source:\n{done.stderr}")

@@ -169,7 +169,8 @@ def _raw_kernel(folder: Path, opt_in_bytes: int) -> type:
         max_dynamic_shared_size_bytes = 48 * 1024
 
         def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
-            self._module, self._name = CpuModule(code, folder), name
+            macros = [option for option in options if option.startswith("-D")]
+            self._module, self._name = CpuModule(code, folder, macros), name
 
         def __call__(self, grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
             allowed = min(self.max_dynamic_shared_size_bytes, opt_in_bytes)

@@ -12,13 +12,27 @@ SOURCES = sorted(entry.name for entry in (files("hpc") / "cuda").iterdir() if en
 
 
 def test_there_are_kernels() -> None:
-    assert "nested.cu" in SOURCES
+    assert {"nested.cu", "pairs.cu"} <= set(SOURCES)
+
+
+# Sources and what the host compiles them with: the defaults, and what the benchmarks try.
+VARIANTS = [(source, "") for source in SOURCES] + [
+    ("pairs.cu", "-DMOMENTS=6"),
+    ("pairs.cu", "-DTILE=64"),
+    ("pairs.cu", "-DTILE=256 -DTHREADS=512"),
+    ("pairs.cu", "-DTHREADS=512"),
+]
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("source", "macros"), VARIANTS)
 def test_compiles_without_spills(
-    source: str, architecture: str, nvcc: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    source: str,
+    macros: str,
+    architecture: str,
+    nvcc: str,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     text = (files("hpc") / "cuda" / source).read_text()
     (tmp_path / source).write_text(text)
@@ -31,6 +45,8 @@ def test_compiles_without_spills(
         "-v",
         "-Werror",
         "all-warnings",
+        *(["-ftz=true"] if source == "pairs.cu" else []),  # as hpc.cuda.pairs does
+        *macros.split(),
     ]
     done = subprocess.run([*command, source], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -43,6 +59,6 @@ def test_compiles_without_spills(
     assert len(kernels) == len(registers) == text.count("__global__") > 0
     for kernel, count in zip(kernels, registers, strict=True):
         record_property(f"{kernel}_{architecture}_registers", count)
-        print(f"{source}: {kernel} on {architecture} uses {count} registers")  # noqa: T201  shown by pytest -rP
+        print(f"{source} {macros}: {kernel} on {architecture} uses {count} registers")  # noqa: T201  shown by pytest -rP
     assert spills
     assert set(spills) == {("0", "0", "0")}, done.stderr

@@ -105,6 +105,43 @@ def test_atomic_and_warp_functions(cpu_kernels: Path) -> None:
     assert out.tolist() == expected
 
 
+BITS = """
+__global__ void bits(const double* values, const int* integers, int* out, double* same)
+{
+    const int i = threadIdx.x;
+    const double x = values[i];
+    same[i] = __hiloint2double(__double2hiint(x), __double2loint(x));
+    out[4 * i] = (int)(__double_as_longlong(x) >> 40);
+    out[4 * i + 1] = __mulhi(integers[i], integers[i]);
+    out[4 * i + 2] = __funnelshift_l(__double2loint(x), __double2hiint(x), 3);
+    out[4 * i + 3] = __float_as_uint(2.0f * __uint_as_float(0x3f800000u + i));
+}
+"""
+
+
+def test_functions_of_bits(cpu_kernels: Path) -> None:
+    values = np.array([0.0, 1.0, -2.5, 1e300, 3.1])
+    integers = np.array([0, 1, -1, 2**31 - 1, -(2**31)], dtype=np.int32)
+    out, same = np.zeros((5, 4), dtype=np.int32), np.zeros(5)
+    CpuModule(BITS, cpu_kernels).launch("bits", (1,), (5,), [values, integers, out, same])
+    assert np.array_equal(same, values)
+    words = values.view(np.uint64)
+    assert np.array_equal(out[:, 0], (values.view(np.int64) >> 40).astype(np.int32))
+    assert np.array_equal(out[:, 1], (integers.astype(np.int64) ** 2 >> 32).astype(np.int32))
+    assert np.array_equal(
+        out[:, 2], (words << np.uint64(3) >> np.uint64(32)).astype(np.uint32).view(np.int32)
+    )
+    assert np.array_equal(out[:, 3], 0x40000000 + np.arange(5))
+
+
+def test_macros(cpu_kernels: Path) -> None:
+    source = "__global__ void fill(int* out)\n{\n    out[threadIdx.x] = VALUE;\n}\n"
+    for value in (3, 4):
+        out = np.zeros(2, dtype=np.int32)
+        CpuModule(source, cpu_kernels, [f"-DVALUE={value}"]).launch("fill", (1,), (2,), [out])
+        assert out.tolist() == [value, value]
+
+
 BROKEN = {
     "missing barrier": (
         "shared[i] = i; out[i] = shared[(i + 1) % blockDim.x];",
