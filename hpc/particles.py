@@ -211,6 +211,12 @@ class _Draw:
 
 def _check(variant: Variant) -> None:
     faults, disorder = variant.faults, variant.disorder
+    places = np.round(np.concatenate(equivalent_positions(variant.material)), 4) % 1
+    if len(np.unique(places, axis=0)) < len(places):
+        raise ValueError(
+            f"the sites of {variant.material.name} share positions: of two kinds at one position only one is there, "
+            "which a list of atoms cannot say; use a variant that is nested"
+        )
     if faults.facets and (faults.planes or _is_stacked(faults)):
         raise ValueError(
             "faults.facets are cut from a perfect crystal; set faults.planes, faults.deformation and faults.growth to 0"
@@ -332,4 +338,4 @@ def _moving(variant: Variant) -> str:
     ]
     if variant.coating != Coating():
         moving.append(f"coating.material = {variant.coating.material}")
-    return ", ".join(moving) or "the occupancies: the material has two kinds at one position"
+    return ", ".join(moving)
