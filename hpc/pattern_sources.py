@@ -191,29 +191,41 @@ class _Counter:
         self.described: dict[str, object] = {}
 
     def __call__(self, positions: list[np.ndarray], q: np.ndarray) -> np.ndarray:
+        from threadpoolctl import threadpool_limits
+
         from hpc.moments import choose_bins, estimated_error
-        from hpc.pairs import memory_needed, pair_weights
+        from hpc.pairs import memory_needed, pair_extent, pair_weights
         from hpc.transform import partial_sums
 
-        q_max = float(q.max())
-        everything = np.concatenate(positions)
-        extent = float(np.linalg.norm(np.ptp(everything, axis=0)))
+        q_max, world = float(q.max()), self._world
         bins = choose_bins(
-            extent, q_max=q_max, tolerance=self._chosen.tolerance, width=self._chosen.bin_width
+            pair_extent(positions),
+            q_max=q_max,
+            tolerance=self._chosen.tolerance,
+            width=self._chosen.bin_width,
         )
         error = estimated_error(bins, q_max)
         self.described = {"bin_width_angstrom": f"{bins.width:.6g}", "estimated_error": f"{error:.1e}"}
-        if self._world.rank == 0:
-            memory = memory_needed(positions, bins, len(q))
+        if world.rank == 0:
+            memory = memory_needed(positions, bins, len(q), threads=world.threads)
             pairs = self._n_atoms * (self._n_atoms - 1) / 2
             _log.info(
                 "%s: %d atoms, %.3g pairs, bins of %.4g Å, estimated error %.1e of I(Q), %.0f MB, %s",
                 *(self._name, self._n_atoms, pairs, bins.width, error, memory / 1e6, self._device),
             )
-        part = (self._world.rank, self._world.size)
-        weights = pair_weights(positions, bins, threads=self._world.threads, part=part)
-        self._world.sum_in_place(weights)
-        return partial_sums(weights, bins.nodes, q)
+        part = (world.rank, world.size)
+        # Shares of the pairs are rounded so that their sum has the same bits for any number of them.
+        if self._device.kind == "cuda":
+            from hpc.cuda.pairs import pair_moments_cuda
+
+            moments = pair_moments_cuda(positions, bins, self._device, part=part)
+            world.sum_in_place(moments)
+            weights = bins.node_weights(moments)
+        else:
+            weights = pair_weights(positions, bins, threads=world.threads, part=part)
+            world.sum_in_place(weights)
+        with threadpool_limits(1):  # one BLAS thread adds in one order, whatever cores this rank has
+            return partial_sums(weights, bins.nodes, q)
 
 
 def _sums_of_model(variant: Variant, chosen: argparse.Namespace, q: np.ndarray, device: Device) -> PairSums:

@@ -80,7 +80,7 @@ def test_a_dimer(xyz_pattern, form_factors):
         [[0, 0, 0], [1.0, 2.0, 2.0]], ["S", "S"], "--no-anomalous --no-compton --q 0 20 0.1"
     )
     f = form_factors(q)["S"].real
-    np.testing.assert_allclose(found, 2 * f**2 * (1 + np.sinc(3 * q / np.pi)), rtol=1e-9)
+    np.testing.assert_allclose(found, 2 * f**2 * (1 + np.sinc(3 * q / np.pi)), rtol=1e-6)
     assert found[0] == pytest.approx(4 * f[0] ** 2, rel=1e-12)
 
 
