@@ -5,74 +5,58 @@ faults. A pair enters with the later of its two sites. Sites that exist with som
 their pairs the probability that both are there; the sum is then the exact expectation. Pairs at distance 0 are two
 kinds that share a position (a partly occupied skin) and do not count.
 
-Distances go into moment bins (`hpc.moments`), row by row: the bins of one row stay in the second-level cache, and a
+Sites are sorted by kind, group and row, so that those of one group which entered before a row are one *run*: it has one
+probability, and runs that cannot be there together are skipped at once. The moments of a row are collected in one
+histogram (`hpc.moments`), which stays in the second-level cache, and brought to the nodes when the row is complete. A
 row is filled by one thread from beginning to end, so that its bits depend on nothing else.
 
-Symbols: k row, r distance [Å], h width of a bin [Å], t offset from the middle of a bin in units of h.
+Symbols: k row, h width of a bin [Å].
 """
 
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
-from threadpoolctl import threadpool_limits
 
 from hpc.material import kind_pairs
-from hpc.moments import MOMENTS, Bins
-from hpc.sites import Sites
+from hpc.moments import Bins
+from hpc.pairs import add_to_moments, add_to_weights, default_threads, make_scratch, zero_moments
+
+if TYPE_CHECKING:
+    from hpc.sites import Sites
 
 __all__ = ["count_cut_pairs"]
 
-# Pairs whose distances are computed at once (vectorised) before they are counted (scattered).
-_STRIP = 256
-
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _add_pairs(  # type: ignore[no-untyped-def]  # compiled: numba infers the types
-    xyz, group, weight, first, second, same, inverse_width, moments
+def _add_row(  # type: ignore[no-untyped-def]  # compiled: numba infers the types
+    axes, rows, runs, group, weight, first, second, k, share, inverse_width, moments
 ):
-    """Add the pairs of sites first[0]..first[1] with sites second[0]..second[1]; each once, i < j, when `same`."""
-    bin_ = np.empty(_STRIP, dtype=np.int32)
-    t1 = np.empty(_STRIP)
-    t2 = np.empty(_STRIP)
-    t3 = np.empty(_STRIP)
-    certain = weight.shape[0] == 1
-    for i in range(first[0], first[1]):
-        x, y, z = xyz[0, i], xyz[1, i], xyz[2, i]
-        row = weight[group[i]]
-        begin = i + 1 if same else second[0]
-        while begin < second[1]:
-            size = min(second[1] - begin, _STRIP)
-            for j in range(size):
-                dx = xyz[0, begin + j] - x
-                dy = xyz[1, begin + j] - y
-                dz = xyz[2, begin + j] - z
-                r = np.sqrt(dx * dx + dy * dy + dz * dz) * inverse_width
-                bin_[j] = np.int32(r)
-                t = r - np.int32(r) - 0.5
-                t1[j] = t
-                t2[j] = t * t
-                t3[j] = t * t * t
-            if certain:
-                for j in range(size):
-                    b = bin_[j]
-                    moments[b, 0] += 1.0
-                    moments[b, 1] += t1[j]
-                    moments[b, 2] += t2[j]
-                    moments[b, 3] += t3[j]
-            else:
-                for j in range(size):
-                    w = row[group[begin + j]]
-                    if w != 0.0:
-                        b = bin_[j]
-                        moments[b, 0] += w
-                        moments[b, 1] += w * t1[j]
-                        moments[b, 2] += w * t2[j]
-                        moments[b, 3] += w * t3[j]
-            begin += size
+    """Add the pairs of sites of row k with those of earlier rows, and `share` of those with others of row k.
+
+    `first` and `second` are the ranges of runs in which the two sites lie.
+    """
+    scratch = make_scratch()
+    for run_i in range(first[0], first[1]):
+        begin_i = runs[run_i] + np.searchsorted(rows[runs[run_i] : runs[run_i + 1]], k)
+        end_i = runs[run_i] + np.searchsorted(rows[runs[run_i] : runs[run_i + 1]], k + 1)
+        if begin_i == end_i:
+            continue
+        for run_j in range(second[0], second[1]):
+            both = weight[group[run_i], group[run_j]]
+            if both == 0.0:
+                continue
+            begin_j = runs[run_j]
+            now_j = begin_j + np.searchsorted(rows[begin_j : runs[run_j + 1]], k)
+            end_j = begin_j + np.searchsorted(rows[begin_j : runs[run_j + 1]], k + 1)
+            for i in range(begin_i, end_i):
+                site = (axes[0, i], axes[1, i], axes[2, i])
+                add_to_moments(site, axes, begin_j, now_j, both, inverse_width, scratch, moments)
+                if share != 0.0:
+                    add_to_moments(site, axes, now_j, end_j, share * both, inverse_width, scratch, moments)
 
 
 def count_cut_pairs(
@@ -82,56 +66,71 @@ def count_cut_pairs(
     table: np.ndarray,
     *,
     strip: tuple[int, int] | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> None:
     """Add the ordered pairs i ≠ j that enter with each row.
 
     Args:
         sites: the largest particle.
-        rows: (site,) int, the row with which each site enters; increasing within each kind, as `Sites` are sorted.
-        bins: no distance lies beyond them.
+        rows: (site,) int, the row with which each site enters.
+        bins: of distances; they must reach beyond twice the distance of the outermost site from the centre.
         table: (pair, row, n_nodes) float64, to which the expected numbers of pairs on the nodes are added. `pair` runs
             over `kind_pairs`; a pair of two kinds holds both orders.
         strip: (start, stop) counts these rows alone; all when None. Rows do not share anything.
-        threads: cores to use; the result does not depend on it.
+        threads: cores to use; all when None. The result does not depend on it.
+
+    Raises:
+        ValueError: a table of another shape, rows outside it, or bins that end too early.
     """
     n_kind = len(sites.kinds)
-    start, stop = (0, table.shape[1]) if strip is None else strip
-    xyz = np.ascontiguousarray(sites.position.T)
-    group = np.ascontiguousarray(sites.group, dtype=np.int32)
-    # Sites of kind a that enter before row k are offset[a, 0] : offset[a, k].
-    of_kind = np.searchsorted(sites.kind, np.arange(n_kind + 1))
-    offset = np.stack(
-        [
-            begin + np.searchsorted(rows[begin:end], np.arange(table.shape[1] + 1))
-            for begin, end in itertools.pairwise(of_kind.tolist())
-        ]
-    )
+    shape = (len(kind_pairs(n_kind)), table.shape[1], bins.n_nodes)
+    if table.shape != shape:
+        raise ValueError(f"the table must have the shape (pair, row, n_nodes) = {shape}, got {table.shape}")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < shape[1]:
+        raise ValueError(f"rows must lie in 0 to {shape[1] - 1}, got {rows.min()} to {rows.max()}")
+    extent = 2 * float(np.sqrt((sites.position**2).sum(axis=1).max(initial=0.0)))
+    if extent >= bins.extent:
+        raise ValueError(
+            f"the bins reach to {bins.extent:g} Å, but sites may be {extent:g} Å apart; choose bins for that extent"
+        )
 
-    def count(k: int) -> None:
-        for index, (a, b) in enumerate(kind_pairs(n_kind)):
-            moments = np.zeros((bins.count, MOMENTS))
+    order = np.lexsort((rows, sites.group, sites.kind))
+    axes, sorted_rows = np.ascontiguousarray(sites.position[order].T, dtype=np.float64), rows[order]
+    kind, group = sites.kind[order], sites.group[order]
+    starts = np.flatnonzero(np.diff(kind, prepend=-1) | np.diff(group, prepend=-1))
+    runs = np.append(starts, len(order))
+    # Kind a has the runs of_kind[a] : of_kind[a + 1].
+    of_kind = np.searchsorted(kind[starts], np.arange(n_kind + 1))
 
-            def add(
-                first: tuple[int, int],
-                second: tuple[int, int],
-                same: bool = False,
-                moments: np.ndarray = moments,
-            ) -> None:
-                _add_pairs(xyz, group, sites.weight, first, second, same, 1 / bins.width, moments)
+    def count(task: tuple[int, int, int, int]) -> None:
+        k, index, a, b = task
+        moments = zero_moments(bins)
+        # Pairs within the row: of one kind they are met from both sides, of two kinds from the first.
+        ways = ((a, b, 0.5),) if a == b else ((a, b, 1.0), (b, a, 0.0))
+        for first, second, share in ways:
+            _add_row(
+                axes,
+                sorted_rows,
+                runs,
+                group[starts],
+                sites.weight,
+                of_kind[first : first + 2],
+                of_kind[second : second + 2],
+                k,
+                share,
+                1 / bins.width,
+                moments,
+            )
+        # Both orders.
+        add_to_weights(moments, bins.transfer, 2.0, table[index, k])
 
-            now_a, now_b = (offset[a, k], offset[a, k + 1]), (offset[b, k], offset[b, k + 1])
-            add(now_a, (offset[b, 0], offset[b, k]))
-            if a == b:
-                add(now_a, now_a, same=True)
-            else:
-                add(now_b, (offset[a, 0], offset[a, k]))
-                add(now_a, now_b)
-            # Shared positions; no two atoms come this close.
-            moments[0] = 0.0
-            table[index, k] += 2 * bins.node_weights(moments)
-
-    # BLAS adds in another order with more threads. Late rows cost most: those first.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(count, range(stop - 1, start - 1, -1)):
+    start, stop = (0, shape[1]) if strip is None else strip
+    # Late rows cost most: those first.
+    tasks = [
+        (k, index, a, b)
+        for k in range(stop - 1, start - 1, -1)
+        for index, (a, b) in enumerate(kind_pairs(n_kind))
+    ]
+    with ThreadPoolExecutor(default_threads(threads)) as pool:
+        for _ in pool.map(count, tasks):
             pass

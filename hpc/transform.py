@@ -29,8 +29,8 @@ Array = Any  # an array of any namespace that follows the array API standard
 _SHORTEST_GRID = 32
 # Up to this number of rows their products with the factors cost less than the table (measured, 2000 points).
 _FEW_ROWS = 24
-# Entries of the sine table that exist at one time: 64 MiB.
-_TABLE = 2**23
+# Entries of the sine table that exist at one time: 32 MiB.
+_TABLE = 2**22
 
 
 def sinc(x: Array) -> Array:
