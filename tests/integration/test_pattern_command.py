@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpc.device import Device
 from hpc.form_factors import scattering_factor
+from hpc.material import kind_pairs
 from hpc.pattern import main
 from hpc.structure_files import read_structure
 
@@ -309,6 +311,50 @@ def test_saved_atoms_have_the_same_pattern(here, source):
     pattern(f"atoms.xyz {options} -o again.xy")
     assert len(read_structure("atoms.xyz")) > 60
     np.testing.assert_allclose(columns("again.xy")[1], columns("source.xy")[1], rtol=2e-6)
+
+
+def test_moments_of_a_gpu_give_the_same_pattern(here, monkeypatch):
+    """The GPU's part is played by NumPy; `tests/kernels` tests the kernel itself."""
+    gpu = Device(kind="cuda", index=0, name="played", free_bytes=0, compute_capability="9.0")
+
+    def moments(positions, bins, device, *, part):
+        assert device is gpu
+        assert part == (0, 1)
+        rows = []
+        for a, b in kind_pairs(len(positions)):
+            distance = np.linalg.norm(positions[a][:, None] - positions[b][None], axis=-1).ravel()
+            distance = distance[distance > 0]
+            rows.append(bins.moments_of(distance, np.full(len(distance), 1.0 if a == b else 2.0)))
+        return np.stack(rows)
+
+    options = "pbs.cif --repeat 2 2 2 --energy-kev 22 --q 1 20 0.5"
+    pattern(f"{options} -o cpu.xy")
+    monkeypatch.setattr("hpc.device.select_device", lambda *_, **__: gpu)
+    monkeypatch.setattr("hpc.cuda.pairs.pair_moments_cuda", moments)
+    pattern(f"{options} --device cuda -o gpu.xy")
+    np.testing.assert_allclose(columns("gpu.xy")[1], columns("cpu.xy")[1], rtol=1e-9)
+
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@pytest.mark.parametrize("group", ["surface", "lattice", "faults", "disorder", "coating"])
+def test_every_choice_of_a_group_is_a_particle(here, group):
+    """Those that are neutral are the plain particle, the others are not."""
+    options = (
+        f"--material {'pbse' if group == 'coating' else 'pbs'} --diameter-nm 2 --energy-kev 22 --q 1 6 0.2"
+    )
+    pattern(f"sphere {options} -o plain.xy")
+    plain = columns("plain.xy")[1][1]
+    names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert len(names) > 1
+    for name in names:
+        pattern(f"sphere {options} --{group} {name} -o {name}.xy")
+        difference = np.abs(columns(f"{name}.xy")[1][1] / plain - 1).max()
+        if name in ("none", "ideal", "full"):
+            assert difference == 0, name
+        else:
+            assert difference > 1e-4, name
 
 
 needs_mpi = pytest.mark.skipif(
