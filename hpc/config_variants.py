@@ -94,8 +94,12 @@ def title(variant: Variant) -> str:
     """One line: the shape, and what differs from the perfect cut."""
     changed = variant.to_mapping()
     shape = dict(changed.pop("shape"))
-    words = [shape.pop("name"), *(f"{key}={value}" for key, value in shape.items())]
+    words = [shape.pop("name"), *(f"{key}={_short(value)}" for key, value in shape.items())]
     for group, keys in changed.items():
         if group != "material":
-            words += [f"{group}.{key}={value}" for key, value in keys.items()]
+            words += [f"{group}.{key}={_short(value)}" for key, value in keys.items()]
     return " ".join(words)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value).replace(" ", "")

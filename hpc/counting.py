@@ -21,10 +21,12 @@ from typing import Protocol
 import numpy as np
 
 from hpc.crystal import NestedSites
+from hpc.cut_pairs import count_cut_pairs
 from hpc.device import Device
 from hpc.material import Kind, kind_pairs
 from hpc.moments import Bins
 from hpc.nested import NestedFamily, PairTable, average_over_centres, count_pairs, merge_shells
+from hpc.pairs import pair_weights
 from hpc.particles import build_particle, particle_kinds
 from hpc.sites import Sites
 from hpc.variant import Centre, Variant
@@ -63,8 +65,8 @@ class Counting(Protocol):
         """(unit,) float64, pairs that each unit visits."""
 
     @property
-    def table_bytes(self) -> int:
-        """Memory of the tables."""
+    def memory(self) -> int:
+        """Bytes of the tables, and of the family that is made of them."""
 
     def tables(self) -> list[np.ndarray]:
         """Zeros, to be filled by `count`."""
@@ -101,7 +103,7 @@ class LatticeCounting:
         self.costs = np.array(costs)
 
     @property
-    def table_bytes(self) -> int:
+    def memory(self) -> int:
         """The integer tables and the one of their mean."""
         n_pair = len(kind_pairs(len(self.kinds)))
         sizes = [8 * n_pair * len(one.diameter) * one.n_class for one in self._centres]
@@ -167,9 +169,9 @@ class CutCounting:
         return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
     @property
-    def table_bytes(self) -> int:
-        """The table."""
-        return 8 * len(kind_pairs(len(self.kinds))) * len(self.diameter) * self._bins.n_nodes
+    def memory(self) -> int:
+        """The table, and the family's."""
+        return 16 * len(kind_pairs(len(self.kinds))) * len(self.diameter) * self._bins.n_nodes
 
     def tables(self) -> list[np.ndarray]:
         """(pair, k, node) float64."""
@@ -177,8 +179,6 @@ class CutCounting:
 
     def count(self, unit: int, tables: list[np.ndarray], *, device: Device, threads: int) -> None:
         """Add a strip of rows of the mean over centres, on CPU cores."""
-        from hpc.cut_pairs import count_cut_pairs
-
         start, stop = self._strips[unit]
         for sites, rows in zip(self._centres, self._rows, strict=True):
             count_cut_pairs(sites, rows, self._bins, tables[0], strip=(start, stop), threads=threads)
@@ -247,9 +247,10 @@ class LadderCounting:
         return positions
 
     @property
-    def table_bytes(self) -> int:
-        """The tables of the particles and those of the rows."""
-        return 8 * len(kind_pairs(len(self.kinds))) * (len(self._sizes) + len(self.size)) * self._bins.n_nodes
+    def memory(self) -> int:
+        """The tables of the particles, and those of the rows and their differences."""
+        tables = len(self._sizes) + 2 * len(self.size)
+        return 8 * len(kind_pairs(len(self.kinds))) * tables * self._bins.n_nodes
 
     def tables(self) -> list[np.ndarray]:
         """(pair, particle, node) and (particle, kind) float64."""
@@ -275,8 +276,6 @@ class LadderCounting:
             from hpc.cuda.pairs import pair_moments_cuda
 
             return self._bins.node_weights(pair_moments_cuda(positions, self._bins, device))
-        from hpc.pairs import pair_weights
-
         return pair_weights(positions, self._bins, threads=threads)
 
     def family(self, tables: list[np.ndarray]) -> NestedFamily:

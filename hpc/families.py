@@ -36,8 +36,6 @@ __all__ = ["Sampling", "Sizes", "count_family", "plan_counting", "variant_kinds"
 
 # Relative width of the row of a monodisperse ensemble: above the rounding of diameters, below any other effect.
 _NO_WIDTH = 1e-8
-# On a lattice a row is a short list of distance classes: so many times the number of steps are kept, as they are.
-_CHEAP_ROWS = 4
 # Of ε(D): no crystal survives as much, and pairs would cross.
 _LARGEST_STRAIN = 0.5
 # Denominators of coordinates that the integer engine takes.
@@ -50,7 +48,7 @@ class Sampling:
 
     size_step: float = 1.0
     """Steps of D [Å] at which particles that are not nested are built."""
-    cut_step: float = 0.2
+    cut_step: float = 0.05
     """Steps of D [Å] to which the sites of nested families are put, if they enter at more sizes than that."""
     realisations: int = 4
     """Particles of each size and cut centre where chance has a part, averaged."""
@@ -179,8 +177,7 @@ def _plan_lattice(variant: Variant, sizes: Sizes, sampling: Sampling, device: De
         return LatticeCounting(dot_kinds(variant), centres, device)
 
     exact = cut(None)
-    rows = len(exact.diameter)
-    return cut(sampling.cut_step) if rows > _CHEAP_ROWS * sizes.largest / sampling.cut_step else exact
+    return cut(sampling.cut_step) if len(exact.diameter) > sizes.largest / sampling.cut_step else exact
 
 
 def _plan_cut(
@@ -211,8 +208,9 @@ def _plan_ladder(
     size = diameter
     if sizes.spread is not None:
         low, high = sizes.spread
-        # Below the first site there is nothing to build.
-        first = [cut_sites(variant, centre=c, diameter_max=high).gauge.min() for c in variant.centres]
+        # Below the first site there is nothing to build, faults or not.
+        perfect = replace(variant, faults=Faults())
+        first = [cut_sites(perfect, centre=c, diameter_max=high).gauge.min() for c in variant.centres]
         step = sampling.size_step
         diameter = step * np.arange(int(max(low, *first) / step), int(np.ceil(high / step)))
         size = np.maximum(diameter + step / 2, max(first))
@@ -263,8 +261,9 @@ class _Strained:
         """Add rows for the exact diameters, since ε(D) differs within a row."""
         self._counting, self._bins = counting, bins
         self.engine, self.kinds, self.costs = counting.engine, counting.kinds, counting.costs
-        missing = [d for d in exact if np.abs(counting.diameter - d).min() > _NO_WIDTH * d]
-        self.diameter, self.size = _with_exact(counting.diameter, counting.size, np.array(missing))
+        here = np.maximum(np.abs(counting.diameter[:, None] - exact), np.abs(counting.size[:, None] - exact))
+        missing = exact[here.min(axis=0, initial=np.inf) > _NO_WIDTH * exact]
+        self.diameter, self.size = _with_exact(counting.diameter, counting.size, missing)
         # The row that each lies in; 2e-9: sites that touch the surface belong to the particle.
         self._row = np.searchsorted(counting.diameter, self.diameter * (1 + 2e-9), side="right") - 1
         strain = np.array([_strain_at(size_strain, size) for size in self.size])
@@ -278,10 +277,10 @@ class _Strained:
         self.extent = min(_stretched(counting.extent, size_strain, counting.diameter[-1]), bins.extent)
 
     @property
-    def table_bytes(self) -> int:
-        """The tables that are counted, their running sums and the strained ones."""
+    def memory(self) -> int:
+        """Those of the unstrained family, and the strained particles and their differences."""
         n_pair = len(kind_pairs(len(self.kinds)))
-        return 2 * self._counting.table_bytes + 8 * n_pair * len(self.size) * self._bins.n_nodes
+        return self._counting.memory + 16 * n_pair * len(self.size) * self._bins.n_nodes
 
     def tables(self) -> list[np.ndarray]:
         """Those of the unstrained family."""

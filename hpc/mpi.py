@@ -28,13 +28,14 @@ class World:
         self.rank: int = comm.Get_rank() if comm else 0
         self.size: int = comm.Get_size() if comm else 1
         self.local_rank = 0
+        self.local_size = 1
         cores = frozenset(os.sched_getaffinity(0))
         sharers = 1
         if comm:
             from mpi4py import MPI
 
             node = comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
-            self.local_rank = node.Get_rank()
+            self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
             # A launcher may pin every rank to cores of its own, or let all of them see all cores.
             sharers = node.allgather(cores).count(cores)
             node.Free()

@@ -18,6 +18,7 @@ from hpc.ensemble import OVERHANG, fine_step
 from hpc.families import Sampling, Sizes, plan_counting, variant_kinds
 from hpc.grid import grid_samples, q_values
 from hpc.material import Kind
+from hpc.pairs import available_memory
 from hpc.schema import DIAMETER, SIGMA, STRAIN, VARIANT
 from hpc.store_writing import BasisLayout, Layout
 
@@ -79,7 +80,7 @@ class Plan:
         counting = self.counting(variant)
         return (
             f"{title(self.config.variants[variant])}: {counting.engine}, {len(counting.diameter)} sizes, "
-            f"{counting.costs.sum():.2g} pairs to visit, tables of {counting.table_bytes / 1e6:.0f} MB"
+            f"{counting.costs.sum():.2g} pairs to visit, {counting.memory / 1e6:.0f} MB"
         )
 
     def layout(self, identity: dict[str, Any], world: World) -> Layout:
@@ -135,11 +136,21 @@ class Plan:
                 "smaller sizes or a smaller σ"
             )
         step = fine_step(counting.extent)
-        return BasisLayout(
+        axes = BasisLayout(
             diameter_nm=counting.diameter / 10,
             n_kind=len(counting.kinds),
             q_fine=step * np.arange(int(np.ceil(self._q_max(variant) / step)) + OVERHANG),
         )
+        # Counting; or patterns, which need the basis as it is stored and in the order of the products.
+        needed, available = world.local_size * max(counting.memory, 2 * axes.bytes_needed), available_memory()
+        if needed > available:
+            raise ValueError(
+                f"the pairs of {title(self.config.variants[variant])} up to {counting.diameter[-1] / 10:.3g} nm need "
+                f"{needed / 1e9:.3g} GB on a node with {world.local_size} rank(s), it has {available / 1e9:.3g} GB; "
+                "start fewer ranks on each node, or choose smaller sizes, a larger grid.tail, a larger "
+                "particles.cut_step_nm or particles.size_step_nm"
+            )
+        return axes
 
 
 def _git_commit() -> str | None:

@@ -16,6 +16,17 @@ GRID = (
     "device=cpu",
 )
 
+#: One variant for each way of counting pairs: integers on the lattice, real positions in one pass, one by one.
+VARIANTS = (
+    "grid.diameter_nm=[1.5,2.0]",
+    "grid.sigma=[0.0,0.1]",
+    "grid.strain=[0.0,0.002]",
+    "particles.size_step_nm=0.5",
+    "particles.realisations=2",
+    "lattice.size_strain=[0.001,0.0]",
+    "variants=[{shape:sphere},{faults:{deformation:0.05}},{disorder:{relaxation:0.1,core:0.05}}]",
+)
+
 
 def pytest_collection_modifyitems(items):
     if not (Path(sys.executable).parent / "mpiexec").exists() and shutil.which("mpiexec") is None:
@@ -60,8 +71,7 @@ def store_bytes():
     return read
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory, store_bytes):
+def _store_of_one_process(path, store_bytes, overrides=()):
     """The store that one undisturbed process without MPI makes, in this process."""
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
@@ -70,13 +80,33 @@ def reference(tmp_path_factory, store_bytes):
     from hpc.config import SimulateConfig
     from hpc.mpi import World
 
-    path = tmp_path_factory.mktemp("reference") / "store.zarr"
     with initialize_config_module("conf", version_base="1.3"):
-        config = compose("simulate", [*GRID[:3], f"store.path={path}", "device=cpu"])
+        config = compose("simulate", [*GRID[:3], f"store.path={path}", "device=cpu", *overrides])
     checked = SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_DIR", "/nowhere")
         simulate.simulate(checked, simulate._identity(config), World())
-    files = store_bytes(path)
+    return store_bytes(path)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, store_bytes):
+    """The store of the grid."""
+    files = _store_of_one_process(tmp_path_factory.mktemp("reference") / "store.zarr", store_bytes)
     assert sum(name.startswith("intensity/c/") for name in files) == 24
+    return files
+
+
+@pytest.fixture(scope="session")
+def variants():
+    return VARIANTS
+
+
+@pytest.fixture(scope="session")
+def reference_of_variants(tmp_path_factory, store_bytes):
+    """The store of three variants."""
+    path = tmp_path_factory.mktemp("variants") / "store.zarr"
+    files = _store_of_one_process(path, store_bytes, VARIANTS)
+    assert sum(name.startswith("intensity/c/") for name in files) == 6
+    assert {name.split("/")[1] for name in files if name.startswith("basis/0")} == {"0000", "0001", "0002"}
     return files

@@ -19,6 +19,31 @@ def test_the_number_of_ranks_does_not_change_a_byte(tmp_path, simulate, referenc
     assert store_bytes(tmp_path / "store.zarr") == reference
 
 
+@pytest.mark.parametrize("n_ranks", [1, 2, 3])
+def test_variants_of_every_engine_have_the_same_bytes_on_any_number_of_ranks(
+    tmp_path, simulate, variants, reference_of_variants, store_bytes, n_ranks
+):
+    simulate(n_ranks, *variants)
+    assert store_bytes(tmp_path / "store.zarr") == reference_of_variants
+
+
+@pytest.mark.parametrize(
+    ("victim", "part"),
+    [
+        (0, ".shards/basis-0001"),  # the piece is there, its record is not
+        (1, "basis/0002/partial/c"),
+    ],
+)
+def test_kill_9_between_variants_and_the_same_command_again(
+    tmp_path, simulate, variants, reference_of_variants, store_bytes, victim, part
+):
+    path = tmp_path / "store.zarr"
+    simulate(2, *variants, program=(DISTURBED, str(victim), "kill", part), returncode=None, timeout=60)
+    assert list(path.rglob("*.part"))
+    simulate(0, *variants)
+    assert store_bytes(path) == reference_of_variants
+
+
 def test_every_rank_takes_its_part(tmp_path, simulate):
     simulate(3, program=(DISTURBED, "9", "slow", ""))
     records = [
