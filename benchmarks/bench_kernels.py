@@ -145,6 +145,7 @@ def basis_and_patterns(arguments: Any, product_flops: float) -> None:
     emit("basis_f64", arguments, config=size, result=result, timing=timing)
 
     basis = Basis(
+        kinds=config.material.kinds,
         diameter=family.diameter,
         n_atoms=np.cumsum(family.atoms, axis=0),
         partial=basis_partial(family, q_fine, xp=device.xp, threads=threads),

@@ -7,13 +7,15 @@
 #
 # Writes RESULTS_FOLDER/on_gpu.md (Markdown, with the records as JSON lines at its end). Logs and data go to build/on_gpu
 # (or $QD_WORK), which is emptied first. A step that fails does not stop the later ones; the exit status is 1 if any failed.
+# The steps come by value: all of them together have $QD_LIMIT_S seconds (540; 0 is no limit, as in a dry run), and those
+# that the time does not reach are left out.
 # Packages that the machine lacks are installed there from build/wheels (benchmarks/carry_wheels.sh); no network is used.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # ------------------------------------------------------------------------------------------------------------- steps
 # step NAME (cpu|gpu) DESCRIPTION, commands on standard input. They run in the root of the repository with: $work a folder
-# for data, $records the file of JSON lines, $experiment and $quick the size of the run, $device cuda or, dry, cpu.
+# for data, $records the file of JSON lines, $experiment and $quick the size of the run. Status 77: a tool is missing.
 steps=()
 declare -A needs describes commands
 step() {
@@ -35,24 +37,28 @@ step mpi cpu "Two MPI ranks find each other" << 'END'
 mpiexec -n 2 python3 -m mpi4py -c 'from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, MPI.COMM_WORLD.size'
 END
 
-step kernel-tests cpu "Kernels compiled by nvcc, executed on the CPU, compared integer for integer" << 'END'
-python3 -m pytest tests/kernels -m "not gpu" -q
-END
-
 step gpu-tests gpu "Every test that needs a GPU; none may skip" << 'END'
 QD_REQUIRE_GPU=1 python3 -m pytest tests -m gpu -q
 END
 
-step kernel-benchmarks-cpu cpu "Pair histograms, float64 products and patterns per second on the CPU" << 'END'
-python3 benchmarks/bench_kernels.py --device cpu --output "$records" $quick
+step pair-benchmarks-gpu gpu "Pair moments of off-lattice particles on the GPU, beside their ceilings, and variants of the kernel" << 'END'
+python3 benchmarks/bench_pair_kernel.py --device cuda --output "$records" $quick
 END
 
-step kernel-benchmarks-gpu gpu "The same on the GPU, beside its ceilings" << 'END'
+step kernel-benchmarks-gpu gpu "Pair histograms, float64 products and patterns per second on the GPU, beside their ceilings" << 'END'
 python3 benchmarks/bench_kernels.py --device cuda --output "$records" $quick
 END
 
-step store-benchmark cpu "Writing shards against a plain write of the same bytes, and reading them" << 'END'
-QD_BENCH_DIR=$work python3 benchmarks/bench_store.py --device cpu --output "$records" $quick
+step sanitizer-memcheck gpu "No access outside memory, by compute-sanitizer" << 'END'
+command -v compute-sanitizer || { echo "compute-sanitizer is not on this machine"; exit 77; }
+QD_REQUIRE_GPU=1 compute-sanitizer --tool memcheck --error-exitcode 1 python3 -m pytest -q -m gpu -p no:cacheprovider \
+    tests/kernels/test_pairs_cuda.py tests/kernels/test_nested_cuda.py -k "carries or plan or all_pairs"
+END
+
+step sanitizer-racecheck gpu "No race on shared memory, by compute-sanitizer" << 'END'
+command -v compute-sanitizer || { echo "compute-sanitizer is not on this machine"; exit 77; }
+QD_REQUIRE_GPU=1 compute-sanitizer --tool racecheck --error-exitcode 1 python3 -m pytest -q -m gpu -p no:cacheprovider \
+    tests/kernels/test_pairs_cuda.py tests/kernels/test_nested_cuda.py -k "carries or all_pairs"
 END
 
 step simulate-cpu cpu "A data set on the CPU; two MPI ranks make the same bytes as one" << 'END'
@@ -73,15 +79,27 @@ mpiexec -n 2 python3 -m mpi4py -m hpc.simulate experiment=$experiment device=cud
 python3 benchmarks/compare_stores.py "$work/cuda2.zarr" "$work/cuda.zarr" --intensity 0 --basis 0
 END
 
+step train-gpu gpu "Training on every GPU, DDP over NCCL if there are several, in bfloat16" << 'END'
+python3 -m torch.distributed.run --standalone --nproc-per-node gpu -m qdml.train experiment=$experiment device=cuda \
+    trainer.precision=bfloat16 trainer.steps=805 trainer.evaluate_every=161 data.store="$work/cuda.zarr" output="$work/model-gpu"
+tail -n 1 "$work/model-gpu/metrics.jsonl"
+END
+
 step train-cpu cpu "Training in two DDP processes over gloo, in float32" << 'END'
 python3 -m torch.distributed.run --standalone --nproc-per-node 2 -m qdml.train experiment=$experiment device=cpu \
     trainer.precision=float32 trainer.steps=40 trainer.evaluate_every=20 data.store="$work/cpu.zarr" output="$work/model-cpu"
 END
 
-step train-gpu gpu "Training on every GPU, DDP over NCCL if there are several, in bfloat16" << 'END'
-python3 -m torch.distributed.run --standalone --nproc-per-node gpu -m qdml.train experiment=$experiment device=cuda \
-    trainer.precision=bfloat16 trainer.steps=805 trainer.evaluate_every=161 data.store="$work/cuda.zarr" output="$work/model-gpu"
-tail -n 1 "$work/model-gpu/metrics.jsonl"
+step kernel-tests cpu "Kernels compiled by nvcc, executed on the CPU, compared integer for integer" << 'END'
+python3 -m pytest tests/kernels -m "not gpu" -q
+END
+
+step kernel-benchmarks-cpu cpu "The same on the CPU" << 'END'
+python3 benchmarks/bench_kernels.py --device cpu --output "$records" $quick
+END
+
+step store-benchmark cpu "Writing shards against a plain write of the same bytes, and reading them" << 'END'
+QD_BENCH_DIR=$work python3 benchmarks/bench_store.py --device cpu --output "$records" $quick
 END
 
 # --------------------------------------------------------------------------------------------------------- arguments
@@ -154,9 +172,9 @@ fi
 [ -e .git ] || [ ! -e build/wheels/COMMIT ] || export QD_COMMIT=$(cat build/wheels/COMMIT)
 
 if [ $mode = dry-run ]; then
-    experiment=smoke quick=--quick
+    experiment=smoke quick=--quick limit=0
 else
-    experiment=allara2024 quick=
+    experiment=allara2024 quick= limit=${QD_LIMIT_S:-540}
 fi
 export work records experiment quick
 
@@ -167,14 +185,22 @@ for name in "${chosen[@]}"; do
         record "$name" "needs a device" 0
         continue
     fi
+    left=$((limit > 0 ? limit - SECONDS : 0)) # of `timeout`: 0 is no limit
+    if [ "$limit" -gt 0 ] && [ $left -le 0 ]; then
+        echo "== $name: left out, $limit s are over"
+        record "$name" "no time left" 0
+        continue
+    fi
     echo "== $name: ${describes[$name]}"
     began=$SECONDS
-    if bash -euo pipefail -c "${commands[$name]}" 2>&1 | tee "$work/$name.log"; then
-        record "$name" passed $((SECONDS - began))
-    else
-        echo "== $name FAILED"
-        record "$name" failed $((SECONDS - began))
-    fi
+    timeout $left bash -euo pipefail -c "${commands[$name]}" 2>&1 | tee "$work/$name.log"
+    case ${PIPESTATUS[0]} in
+        0) outcome=passed ;;
+        77) outcome="tool is missing" ;;
+        124) outcome="stopped, no time left" ;;
+        *) outcome=failed && echo "== $name FAILED" ;;
+    esac
+    record "$name" "$outcome" $((SECONDS - began))
 done
 python3 benchmarks/write_results.py "$work" > "$results/on_gpu.md" || failed=1
 echo "== $results/on_gpu.md"

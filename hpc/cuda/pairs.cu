@@ -3,7 +3,7 @@
 // What it computes. For every pair (i, j) of a pair of kinds, each pair once, with x = |p_i - p_j| in units of the bin
 // width, rounded to a multiple of 2^-FRACTION_BITS, bin = floor(x) and t = x - bin - 1/2 in [-1/2, 1/2):
 //
-//     sums[row][0][bin] += 1,    sums[row][m][bin] += round(t^m 2^FRACTION_BITS) + (m odd: 2^(FRACTION_BITS - m)),    m < MOMENTS
+//     sums[row][0][bin] += 1,    sums[row][m][bin] += round(t^m 2^FRACTION_BITS) + (m odd: 2^(FRACTION_BITS - m))
 //
 // t^m of odd m lies in [-2^-m, 2^-m): the addend makes it positive, and the host (hpc/cuda/pairs.py) takes it off again.
 //
@@ -12,7 +12,8 @@
 //            a kind is filled up with atoms so far away that no bin takes them, yet below 2^(51 - FRACTION_BITS) bins.
 //   boxes    (tile,) Box: what the atoms of a tile lie in, but for those far away.
 //   chunks   (chunk,) Chunk: consecutive pairs of tiles of a pair of kinds, and a window of bins. Pairs outside the window
-//            are left to other chunks; pairs of tiles that cannot reach it are skipped by their boxes.
+//            are left to other chunks; pairs of tiles that cannot reach it are skipped by their boxes, and so are atoms of
+//            the first tile that cannot reach it from the box of the second.
 //   n_bins   bins of a row of `sums`.
 //   sums     (row, MOMENTS, n_bins) unsigned 64-bit, zero before the launch (or the sums of earlier launches).
 //
@@ -31,7 +32,14 @@
 // Reproducible     Only integer additions, so the result has the same bits for any order of blocks and threads, and any
 //                  number of chunks.
 //
-// Ceiling. CEILING_TEXT
+// Ceiling. Of a multiprocessor's time for 32 pairs, whichever is longer: instructions, of which it issues 4 per clock (49
+// of them on sm_90: 22 to visit, 27 to count; 10 are float64, 2 per clock), and passes through the banks of shared memory,
+// one per clock: three additions, each as many as lanes meet in one bank, and one count, which merges lanes that meet in
+// one bin. That is 12.3 clocks for the instructions and about 15 for the banks (32 lanes in 32 banks at random: 3.5 in the
+// fullest), 5e11 pairs per second on 132 multiprocessors at 1.755 GHz. Where bins need several windows, a pair is visited
+// in each that its atom reaches from the other's tile: 1.5 to 1.8 times at 20 000 to 300 000 atoms, 5.5 clocks more each.
+// benchmarks/bench_pair_kernel.py states the shares. If shared memory turns out to be the limit: the count and the sum of
+// t^3 would fit into one word with two fields.
 
 #ifndef MOMENTS
 #define MOMENTS 4
@@ -46,7 +54,7 @@
 #define FRACTION_BITS 20
 #endif
 
-constexpr int SLICE = 32;
+constexpr int SLICE = 32;  // atoms of the first tile that a warp takes at a time
 constexpr int SLICES = TILE / SLICE;
 constexpr int PER_LANE = TILE / 32;
 // Words of a bin: its count, the low words of the sums, their carries; odd, so that 32 bins in a row lie in 32 banks.
@@ -70,12 +78,11 @@ struct Box {
 };
 
 struct alignas(16) Chunk {
-    int tile_a, tiles_a, atoms_a;   // of the first kind: its tiles are tile_a ... tile_a + tiles_a - 1
-    int tile_b, tiles_b;            // of the second kind, the same for pairs within a kind
-    int row;                        // of sums
-    int first_bin, end_bin;         // the bins this chunk keeps
-    unsigned int begin, end;        // the pairs of tiles, numbered as in tile_pair(); end * SLICES < 2^32
-    int unused_a, unused_b;
+    int tile_a, tiles_a;        // of the first kind: tiles tile_a ... tile_a + tiles_a - 1
+    int tile_b;                 // where those of the second kind begin; tile_a for pairs within a kind
+    int row;                    // of sums
+    int first_bin, end_bin;     // the bins this chunk keeps
+    unsigned int begin, end;    // the pairs of tiles, numbered as in tile_pair(); end * SLICES < 2^32
 };
 
 // Number k of the pairs of tiles. Two kinds: all of them. One kind: tile a with the d next ones, cyclically, for d up to
@@ -100,9 +107,10 @@ __device__ __forceinline__ bool reaches(const Box& a, const Box& b, int first_bi
     const float u = a.half_x + b.half_x, v = a.half_y + b.half_y, w = a.half_z + b.half_z;
     const float near_x = fmaxf(x - u, 0.0f), near_y = fmaxf(y - v, 0.0f), near_z = fmaxf(z - w, 0.0f);
     const float far_x = x + u, far_y = y + v, far_z = z + w;
-    const float nearest = sqrtf(near_x * near_x + near_y * near_y + near_z * near_z);
-    const float farthest = sqrtf(far_x * far_x + far_y * far_y + far_z * far_z);
-    return farthest >= (float)(first_bin - 1) && nearest <= (float)(end_bin + 1);
+    const float nearest = near_x * near_x + near_y * near_y + near_z * near_z;
+    const float farthest = far_x * far_x + far_y * far_y + far_z * far_z;
+    const float low = max(first_bin - 1, 0), high = end_bin + 1;
+    return farthest >= low * low && nearest <= high * high;
 }
 
 // sqrt(square) + FIXED_POINT as bits. The float32 root is good to 2^-22, one Newton step makes that 2^-43. Numbers change
@@ -150,7 +158,13 @@ add_pair_moments(const Atom* __restrict__ atoms, const Box* __restrict__ boxes, 
         if (!reaches(boxes[first], boxes[second], chunk.first_bin, chunk.end_bin))
             continue;
 
-        // A lane's atoms and those it meets: 3 x 4 + 3 doubles of its 64 registers.
+        // Which atoms of the slice reach the window: each lane looks at one. Those that fill up a tile never do.
+        const int begin = k % SLICES * SLICE;
+        const Atom mine = atoms[first * TILE + begin + lane];
+        const Box point = {(float)mine.x, (float)mine.y, (float)mine.z, 0.0f, 0.0f, 0.0f};
+        unsigned int reaching =
+            __ballot_sync(0xffffffffu, reaches(point, boxes[second], chunk.first_bin, chunk.end_bin));
+
         double x[PER_LANE], y[PER_LANE], z[PER_LANE];
         #pragma unroll
         for (int j = 0; j < PER_LANE; ++j) {
@@ -159,12 +173,11 @@ add_pair_moments(const Atom* __restrict__ atoms, const Box* __restrict__ boxes, 
             y[j] = atom.y;
             z[j] = atom.z;
         }
-        const int begin = k % SLICES * SLICE;
-        const int end = min(begin + SLICE, chunk.atoms_a - a * TILE);
         // Within a tile, an atom meets those before it.
         const int before = first == second ? (int)lane : TILE;
-        #pragma unroll 1
-        for (int i = begin; i < end; ++i) {
+        while (reaching != 0u) {
+            const int i = begin + __ffs(reaching) - 1;
+            reaching &= reaching - 1u;
             const Atom atom = atoms[first * TILE + i];
             long long distance[PER_LANE];
             #pragma unroll

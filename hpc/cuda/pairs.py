@@ -9,7 +9,7 @@ are skipped by their boxes. Planning is plain NumPy and needs no GPU; CuPy is im
 Errors. Distances and powers of t are rounded to multiples of 2⁻²⁰ h and 2⁻²⁰. In a perfect crystal many pairs have
 one distance and would all be rounded alike, which moves I(Q) by 3e-6 of itself in a sphere of 10 nm, and by more in
 larger ones. So every atom is first displaced at random by up to 2⁻¹⁸ h (some 1e-8 Å; always the same for the same
-list of atoms): roundings become independent of each other and average out, to 1e-8 of I(Q) at any size. The root of
+list of atoms): roundings become independent of each other and average out, to 2e-8 of I(Q) at any size. The root of
 the kernel adds 2e-8 at 30 nm, less below. Tests assert 2e-8 for a small perfect particle.
 
 Sums are integers: the result has the same bits in any two runs. They are multiples of 2⁻²⁰, which float64 adds without
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK",
     "MACROS",
+    "SMALLEST_TOLERANCE",
     "PairPlan",
     "kernel_source",
     "moments_of_sums",
@@ -55,17 +56,16 @@ CHUNK = np.dtype(
     [
         ("tile_a", np.int32),
         ("tiles_a", np.int32),
-        ("atoms_a", np.int32),
         ("tile_b", np.int32),
-        ("tiles_b", np.int32),
         ("row", np.int32),
         ("first_bin", np.int32),
         ("end_bin", np.int32),
         ("begin", np.uint32),
         ("end", np.uint32),
-        ("unused", np.int32, 2),
     ]
 )
+#: Error relative to I(Q) that the kernel can keep; for less, use the CPU engine.
+SMALLEST_TOLERANCE = 1e-7
 #: What pairs.cu is compiled with. The benchmarks vary it; `hpc.moments` has 4 moments.
 MACROS: Mapping[str, int] = MappingProxyType(
     {"MOMENTS": 4, "TILE": 128, "THREADS": 1024, "FRACTION_BITS": 20}
@@ -188,8 +188,7 @@ def plan_pairs(
         edges = begin + (end - begin) * np.arange(n_chunks + 1) // max(n_chunks, 1)
         for first_bin in range(0, bins.count, window):
             chunk = np.zeros(n_chunks, dtype=CHUNK)
-            chunk["tile_a"], chunk["tiles_a"], chunk["atoms_a"] = first[a], tiles[a], sizes[a]
-            chunk["tile_b"], chunk["tiles_b"] = first[b], tiles[b]
+            chunk["tile_a"], chunk["tiles_a"], chunk["tile_b"] = first[a], tiles[a], first[b]
             chunk["row"] = row
             chunk["first_bin"], chunk["end_bin"] = first_bin, min(first_bin + window, bins.count)
             chunk["begin"], chunk["end"] = edges[:-1], edges[1:]

@@ -3,9 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpc.device import Device
@@ -39,4 +41,44 @@ def test_kernel_benchmarks(
         assert records[0]["result"]["equals_cpu"] is True
         assert 0 < records[0]["result"]["share_of_ceiling"] < 1
     for name in ("common", "bench_kernels"):
+        sys.modules.pop(name, None)
+
+
+def test_pair_kernel_benchmark(
+    on_cpu: Callable[..., Device],
+    repo_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_cpu()
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_pair_kernel")
+    benchmark.main(["--device", "cuda", "--quick", "--output", str(tmp_path / "results.jsonl")])
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert len(records) == 2 + len(benchmark.VARIANTS[::4])
+    for record in records:
+        result = record["result"]
+        assert 0 < result["share_of_instructions"] < 1
+        assert 0 < result["share_of_banks"] < 1
+        assert result["visits_per_pair"] >= 1
+    assert records[0]["result"]["equals_cpu"] is True
+    with pytest.raises(SystemExit, match="this benchmark needs a GPU"):
+        benchmark.main(["--device", "cpu"])
+    for name in ("common", "bench_pair_kernel"):
+        sys.modules.pop(name, None)
+
+
+def test_clocks_of_a_pair(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All lanes of a warp in one bin: three additions of 32 passes each, and one count for all."""
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_pair_kernel")
+    bins = benchmark.choose_bins(20.0, q_max=20.0)
+    positions = [np.zeros((128, 3)), np.full((128, 3), 2.0)]
+    plan = benchmark.plan_pairs(positions, bins, shared_limit=227 * 1024, multiprocessors=1)
+    assert plan.chunks["row"].tolist() == [0, 1, 2]
+    clocks, visits = benchmark.clocks_per_pair(replace(plan, chunks=plan.chunks[1:2]), samples=5)
+    assert visits == 1
+    instructions = (benchmark.VISIT + benchmark.COUNT[4]) / benchmark.ISSUED_PER_CLOCK
+    assert clocks == {"instructions": instructions / 32, "banks": (3 * 32 + 1) / 32}
+    for name in ("common", "bench_pair_kernel"):
         sys.modules.pop(name, None)
