@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from common import emit, measure, read_arguments
 
-from hpc.schema import BASIS_PARTIAL, INTENSITY, PARAMETERS
+from hpc.schema import INTENSITY, PARAMETERS, VARIANT
 from hpc.store import open_store
-from hpc.store_writing import Layout, StoreWriter
+from hpc.store_writing import BasisLayout, Layout, StoreWriter
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -34,8 +34,9 @@ def write_and_read(arguments: Any, folder: Path, rows: int, points: int, shards:
     layout = _layout(rows, points, shards)
     with StoreWriter(folder / "store.zarr", layout) as writer:
         writer.prepare()
-        for piece in layout.pieces(BASIS_PARTIAL):
-            writer.write(piece, np.zeros((1, 1, piece.stop - piece.start)), rank=0, seconds=0.0)
+        sites, partial = layout.basis_arrays(0)
+        writer.write(layout.pieces(sites)[0], np.ones((1, 1)), rank=0, seconds=0.0)
+        writer.write(layout.pieces(partial)[0], np.zeros((1, 1, 2)), rank=0, seconds=0.0)
         plain, committed = [], []
         for piece in layout.pieces(INTENSITY):
             # In turn, so that a disk that slows down slows both.
@@ -81,14 +82,11 @@ def _seconds(work: Any) -> float:
 def _layout(rows: int, points: int, shards: int) -> Layout:
     return Layout(
         q=np.arange(points, dtype=float),
-        parameters={name: np.zeros(rows * shards) for name in PARAMETERS},
-        basis_diameter_nm=np.ones(1),
-        basis_n_atoms=np.ones((1, 1)),
-        q_fine=np.arange(2.0),
-        n_pair=1,
+        parameters={name: np.zeros(rows * shards, int if name == VARIANT else float) for name in PARAMETERS},
+        bases=(BasisLayout(diameter_nm=np.ones(1), n_kind=1, q_fine=np.arange(2.0)),),
         rows_per_shard=rows,
         rows_per_chunk=64,
-        attributes={"config": {}},
+        attributes={"config": {}, "variants": [{"title": "sphere"}]},
     )
 
 

@@ -78,8 +78,10 @@ class Plan:
     def describe(self, variant: int) -> str:
         """What it is, how it is counted and what that takes."""
         counting = self.counting(variant)
+        # Real positions in one pass: the only engine without a kernel.
+        where = " on CPU cores" if self._device.kind == "cuda" and counting.engine == "cut" else ""
         return (
-            f"{title(self.config.variants[variant])}: {counting.engine}, {len(counting.diameter)} sizes, "
+            f"{title(self.config.variants[variant])}: {counting.engine}{where}, {len(counting.diameter)} sizes, "
             f"{counting.costs.sum():.2g} pairs to visit, {counting.memory / 1e6:.0f} MB"
         )
 

@@ -12,6 +12,7 @@ Symbols: B row of a batch, Q point of the grid.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -237,4 +238,5 @@ def fingerprint(store: Store) -> str:
         digest.update(name.encode() + np.ascontiguousarray(store.parameters[name]).tobytes())
     digest.update(np.ascontiguousarray(store.q).tobytes())
     digest.update(f"{store.attrs['material']} {store.attrs['energy_kev']}".encode())
+    digest.update(json.dumps(store.attrs["variants"], sort_keys=True).encode())
     return digest.hexdigest()[:16]

@@ -26,6 +26,13 @@ SMOKE = ("experiment=smoke", "store.path=deep/store.zarr")
         (["energy_kev=null"], r"energy is missing.*there is no default"),
         (["energy_kev=5000"], r"energy_kev must lie in"),
         (["q.max=90"], r"q must lie in 0 to 75\.4"),
+        (["variants={shape:[banana]}"], r"variants: \{'shape': 'banana'\} cannot be: shape must be one of"),
+        (["variants={lattice:[{alpha:89}]}"], r"lattice has the keys \[.*\], got \['lattice\.alpha'\]"),
+        (
+            ["lattice=tetragonal", "surface=skin", "surface.neighbours=9"],
+            r"surface\.neighbours: .* has 6 nearest",
+        ),
+        (["disorder=disordered", "disorder.core=1.5"], r"nearer than 0\.5 Å .*reduce disorder"),
         (["device.name=tpu"], r"device must be auto, cpu or cuda, got 'tpu'"),
         # 10⁹ patterns: more than the disk, and more than the memory if it came to that
         (

@@ -9,6 +9,7 @@ from scipy.stats import lognorm
 
 from hpc.config import SimulateConfig
 from hpc.dots import dot_pattern
+from hpc.families import Sampling
 from hpc.material import load_material
 from hpc.mpi import World
 from hpc.simulate import simulate
@@ -59,6 +60,46 @@ def test_every_pattern_of_a_grid(tmp_path, compton):
         np.testing.assert_allclose(
             intensity[row], exact, rtol=6e-8, atol=3e-9 * exact.max(), err_msg=str(sample)
         )
+
+
+def test_every_pattern_of_a_grid_of_variants(tmp_path):
+    """Shards straddle variants; each variant has an engine, kinds and a range of Q of its own."""
+    config, store = make(
+        tmp_path / "store.zarr",
+        "grid.diameter_nm=[1.7, 2.2]",
+        "grid.sigma=[0.0, 0.1]",
+        "grid.strain=[0.0, 0.004]",
+        "grid.b_scale=[1.7]",
+        "grid.tail=1e-4",
+        "particles.size_step_nm=0.5",
+        "particles.realisations=2",
+        "store.rows_per_shard=6",
+        "store.rows_per_chunk=3",
+        "seed=7",
+        "variants=[{shape: cube, surface: skin}, {lattice: rhombohedral, faults: deformation}, "
+        "{lattice: size_strain}, {disorder: disordered}]",
+    )
+    intensity = store.read(0, store.n_samples)
+    assert intensity.shape == (32, 501)
+    sampling = Sampling(size_step=5.0, realisations=2, seed=7)
+    for row, sample in enumerate(samples(store)):
+        exact = dot_pattern(
+            config.variants[int(sample["variant"])],
+            q=store.q,
+            diameter_nm=sample["diameter"],
+            sigma=sample["sigma"],
+            strain=sample["strain"],
+            b_scale=sample["b_scale"],
+            energy_kev=22.0,
+            tail=1e-9,
+            sampling=sampling,
+        )
+        # The tails, which differ, and the tolerance of the bins.
+        np.testing.assert_allclose(
+            intensity[row], exact, rtol=1e-6, atol=2e-4 * exact.max(), err_msg=str(sample)
+        )
+        if sample["sigma"] == 0:
+            np.testing.assert_allclose(intensity[row], exact, rtol=2e-6, atol=1e-8 * exact.max())
 
 
 def test_a_tail_of_1e_4_changes_little():

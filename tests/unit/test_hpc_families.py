@@ -1,5 +1,7 @@
 """Which engine counts a variant, and the tables of each: sizes, units of work, particles of exact diameters."""
 
+from importlib import resources
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from hpc.material import kind_pairs, load_material
 from hpc.moments import choose_bins
 from hpc.particles import build_particle
 from hpc.sites import cut_sites
-from hpc.variant import Variant
+from hpc.variant import GROUPS, Variant
 
 CPU = select_device("cpu")
 PBS = load_material("pbs")
@@ -291,3 +293,29 @@ def test_atoms_of_faulted_crystals_are_expectations():
     n = family.atoms.sum()
     assert n == pytest.approx(np.pi / 6 * 30.0**3 * 8 / 5.936**3, rel=0.03)
     assert abs(n - round(n)) > 1e-6
+
+
+# Configuration
+
+
+def choices():
+    folder = resources.files("conf")
+    for group in GROUPS:
+        names = sorted(f.name.removesuffix(".yaml") for f in (folder / group).iterdir())
+        yield from ((group, name) for name in names if name.isidentifier())
+
+
+@pytest.mark.parametrize(("group", "name"), list(choices()))
+def test_every_choice_of_every_group_can_be_counted(group, name):
+    # A shell is of another material with the structure of the core.
+    core = "pbse" if name == "pbs_shell" else "pbs"
+    chosen = Variant.from_config({"material": core, "shape": "sphere", group: name})
+    counting = plan(chosen, sizes((20.0, 18.0), (0.05, 0.0)), size_step=4.0, realisations=1)
+    family = count_family(counting)
+    assert len(family.pairs) == len(kind_pairs(len(counting.kinds)))
+    n = np.cumsum(family.atoms, axis=0)[row_of(family, 18.0)]
+    # Of 117 in the volume; the shapes are small enough to differ a lot.
+    assert 40 < n @ [kind.occupancy for kind in counting.kinds] < 150
+    sums = particle_sums(family, row_of(family, 18.0))
+    assert np.isfinite(sums).all()
+    assert counting.extent >= 15.0
