@@ -74,7 +74,7 @@ def test_info_and_export(folder: Path) -> None:
 
 def test_networks_learn_from_it_and_are_evaluated_on_it(folder: Path) -> None:
     """Classes are sizes and dispersions; what else differs between patterns is variety to learn from."""
-    trainer = "trainer.threads=1 trainer.steps=12 trainer.evaluate_every=6 trainer.batch=32".split()
+    trainer = ["trainer.threads=1", "trainer.steps=12", "trainer.evaluate_every=6", "trainer.batch=32"]
     train = ["qdml.train", "experiment=smoke", "data.store=store.zarr", "output=model", "device=cpu"]
     module(folder, *train, *trainer)
     evaluate = ["qdml.evaluate", "model=model", "data.store=store.zarr", "output=evaluation", "device=cpu"]
