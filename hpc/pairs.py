@@ -4,9 +4,10 @@ The distances of a strip of atoms to one atom are computed first (vectorised), t
 moments of their bins (scattered): `hpc.moments` says why four moments are enough and what error that leaves. Memory is
 a histogram for each thread and the weights; it does not grow with the number of pairs.
 
-Bits. The work is cut into strips by the numbers of sites alone. Each strip's weights are rounded to multiples of a
-power of two so small that nothing is lost, and so large that float64 adds them without rounding, in any order. Hence
-the result does not depend on threads, nor on how many processes share the strips (`part`).
+Bits. The work is cut into strips by the numbers of sites alone. Each strip's weights are split into a coarse and a fine
+part, multiples of two powers of two that are so large that float64 adds them without rounding, in any order, and
+together so fine that nothing is lost. Hence the result does not depend on threads, nor on how many processes share the
+strips (`pair_weight_shares`).
 
 Symbols: r distance, h bin width [Å]; t offset from the middle of a bin in units of h.
 """
@@ -25,6 +26,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+from threadpoolctl import threadpool_limits
 
 from hpc.material import kind_pairs
 from hpc.moments import MOMENTS, NODES, Bins, choose_bins
@@ -41,6 +43,7 @@ __all__ = [
     "make_scratch",
     "memory_needed",
     "pair_extent",
+    "pair_weight_shares",
     "pair_weights",
     "partial_sums_of_positions",
     "zero_moments",
@@ -236,10 +239,10 @@ def memory_needed(
 ) -> int:
     """Memory that `pair_weights` and the transform to n_q points take beyond the positions themselves [bytes]."""
     n, rows = sum(len(one) for one in positions), len(kind_pairs(len(positions)))
-    # Positions by axis, and a temporary of as much for the extent; two weights for each thread on top of the sum.
+    # Positions by axis, and a temporary of as much for the extent or the order.
     particle = 2 * 24 * n
-    histograms = default_threads(threads) * (8 * MOMENTS * bins.count + 16 * bins.n_nodes)
-    weights = 8 * rows * bins.n_nodes
+    histograms = default_threads(threads) * (8 * MOMENTS * bins.count + 5 * 8 * bins.n_nodes)
+    weights = 3 * 8 * rows * bins.n_nodes
     # A uniform grid takes less: a few arrays of 2√n_q sines for each node.
     transform = min(_TRANSFORM_BYTES, 40 * bins.n_nodes * n_q) + 3 * 8 * rows * n_q
     return particle + histograms + weights + transform
@@ -271,28 +274,23 @@ def _require_memory(needed: int, what: str) -> None:
         )
 
 
-def _quantum(n: int) -> float:
-    """A power of two whose multiples float64 adds exactly, as long as sums stay below 8 times the pairs of n sites.
+def _quanta(n: int) -> tuple[float, float]:
+    """Powers of two whose multiples float64 adds exactly, for the weights of n sites and for what rounding them leaves.
 
-    The factor is for interpolation: weights of either sign, adding up in absolute value to a few times the pairs.
+    Sums of weights stay below 8 times the number of pairs (interpolation has either sign, and adds up in absolute value
+    to a few times the pairs); the remainders are below half of the first quantum in each of less than 2¹⁹ strips.
     """
-    return 2.0 ** (math.ceil(math.log2(max(2, 8 * n * n))) - 53)
+    coarse = 2.0 ** (math.ceil(math.log2(max(2, 8 * n * n))) - 53)
+    return coarse, coarse * 2.0**-34
 
 
-def pair_weights(
-    positions: Sequence[np.ndarray],
-    bins: Bins,
-    *,
-    threads: int | None = None,
-    part: tuple[int, int] = (0, 1),
-) -> np.ndarray:
+def pair_weights(positions: Sequence[np.ndarray], bins: Bins, *, threads: int | None = None) -> np.ndarray:
     """Ordered pairs i ≠ j of a particle, as weights of the nodes of its bins.
 
     Args:
         positions: for each kind, (n, 3) float64 [Å]; n may be 0.
         bins: of distances; they must reach as far as `pair_extent`.
         threads: cores to use; all that this process may use when None. The result does not depend on it.
-        part: (i, n) counts the i-th of n shares of about equal cost. The sum of all shares is the whole, bit for bit.
 
     Returns:
         (pair, n_nodes) float64. `pair` runs over `kind_pairs`; a pair of two kinds holds both orders, so that the sum
@@ -300,6 +298,30 @@ def pair_weights(
 
     Raises:
         ValueError: bad positions, two sites at one position, bins that end too early, or too little memory.
+    """
+    return pair_weight_shares(positions, bins, threads=threads).sum(axis=0)
+
+
+def pair_weight_shares(
+    positions: Sequence[np.ndarray],
+    bins: Bins,
+    *,
+    threads: int | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> np.ndarray:
+    """One process' share of `pair_weights`: add those of all processes, then sum over the first axis.
+
+    Args:
+        positions: as for `pair_weights`.
+        bins: the same.
+        threads: the same.
+        part: (i, n), the i-th of n shares of about equal cost. Their sum has the same bits for any n.
+
+    Returns:
+        (2, pair, n_nodes) float64, the coarse and the fine part.
+
+    Raises:
+        ValueError: as for `pair_weights`.
     """
     extent = pair_extent(positions)
     if extent >= bins.extent:
@@ -318,8 +340,8 @@ def pair_weights(
         strips = min(-(-visits // _VISITS), -(-sizes[0] // _BLOCK))
         tasks += [(row, a, b, strip, strips) for strip in range(strips)]
 
-    total = np.zeros((len(kind_pairs(len(axes))), bins.n_nodes))
-    quantum, lock = _quantum(sum(one.shape[1] for one in axes)), Lock()
+    total = np.zeros((2, len(kind_pairs(len(axes))), bins.n_nodes))
+    quanta, lock = _quanta(sum(one.shape[1] for one in axes)), Lock()
 
     def count(task: tuple[int, int, int, int, int]) -> int:
         row, a, b, strip, strips = task
@@ -327,9 +349,11 @@ def pair_weights(
         shared = _add_blocks(axes[a], axes[b], a == b, strip, strips, 1 / bins.width, moments)
         # Both orders.
         add_to_weights(moments, bins.transfer, 2.0, weights)
-        rounded = np.rint(weights / quantum) * quantum
+        coarse = np.rint(weights / quanta[0]) * quanta[0]
+        fine = np.rint((weights - coarse) / quanta[1]) * quanta[1]
         with lock:
-            total[row] += rounded
+            total[0, row] += coarse
+            total[1, row] += fine
         return shared
 
     with ThreadPoolExecutor(default_threads(threads)) as pool:
@@ -379,4 +403,6 @@ def partial_sums_of_positions(
         weights = bins.node_weights(pair_moments_cuda(positions, bins, device))
     else:
         weights = pair_weights(positions, bins, threads=threads)
-    return partial_sums(weights, bins.nodes, q)
+    # One BLAS thread: it takes milliseconds, more would wait for each other, and add in another order.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return partial_sums(weights, bins.nodes, q)

@@ -194,7 +194,7 @@ class _Counter:
         from threadpoolctl import threadpool_limits
 
         from hpc.moments import choose_bins, estimated_error
-        from hpc.pairs import memory_needed, pair_extent, pair_weights
+        from hpc.pairs import memory_needed, pair_extent, pair_weight_shares
         from hpc.transform import partial_sums
 
         q_max, world = float(q.max()), self._world
@@ -223,8 +223,9 @@ class _Counter:
             require_every_pair(moments, [len(one) for one in positions], bins)
             weights = bins.node_weights(moments)
         else:
-            weights = pair_weights(positions, bins, threads=world.threads, part=part)
-            world.sum_in_place(weights)
+            shares = pair_weight_shares(positions, bins, threads=world.threads, part=part)
+            world.sum_in_place(shares)
+            weights = shares.sum(axis=0)
         with threadpool_limits(1):  # one BLAS thread adds in one order, whatever cores this rank has
             return partial_sums(weights, bins.nodes, q)
 

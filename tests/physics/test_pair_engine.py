@@ -1,4 +1,4 @@
-"""Off-lattice engine against direct double sums, exact pair counts, laws of scaling; every size against its particle."""
+"""The off-lattice engine against direct sums, exact pair counts and laws of scaling; every size against its particle."""
 
 from types import SimpleNamespace
 
@@ -136,6 +136,7 @@ def sites_of(position, kind, *, group=None, weight=None):
 def displaced_sphere(rocksalt_sphere, diameter, noise=0.05):
     position, element = rocksalt_sphere(diameter)
     _, rows = np.unique(np.rint(1e6 * np.linalg.norm(position, axis=1)), return_inverse=True)
+    rows = rows // 2  # of two shells, so that some rows hold both kinds
     kind = (element == "S").astype(int)
     order = np.lexsort((rows, kind))
     moved = position + np.random.default_rng(2).normal(0, noise, position.shape)
