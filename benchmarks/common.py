@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "scipy", "zarr", "torch", "cupy-cuda12x", "cupy-cuda13x", "mpi4py")
 
 
-def read_arguments(description: str, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of every benchmark (from the command line, or from `words`); `device` is selected already."""
+def read_arguments(
+    description: str,
+    words: Sequence[str] | None = None,
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> argparse.Namespace:
+    """The options of every benchmark, and `more` of one (from the command line, or `words`); `device` is selected."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--output", type=Path, help="append the JSON lines to this file too")
     parser.add_argument("--quick", action="store_true", help="sizes that take seconds: does it run?")
+    for name, settings in more.items():
+        parser.add_argument(name, **settings)
     arguments = parser.parse_args(words)
     arguments.device = select_device(arguments.device)
     return arguments
@@ -74,9 +81,9 @@ def emit(
     *,
     config: Mapping[str, Any],
     result: Mapping[str, Any],
-    timing: Mapping[str, Any],
+    timing: Mapping[str, Any] | None,
 ) -> None:
-    """Print one record as a JSON line, and append it to `--output`."""
+    """Print one record as a JSON line, and append it to `--output`; timing is None where nothing could be timed."""
     record = {
         "benchmark": benchmark,
         "device": arguments.device.kind,
