@@ -27,6 +27,8 @@ HC_KEV_ANGSTROM = 12.398419843320026
 
 # Waasmaier and Kirfel fitted f0 up to s = 6 Å⁻¹.
 _Q_MAX = 4 * np.pi * 6.0
+# First point of the tables of incoherent scattering functions, sin θ/λ [Å⁻¹].
+_COMPTON_FROM = 0.001
 
 
 def energy_of_wavelength(wavelength_angstrom: float) -> float:
@@ -126,5 +128,6 @@ def compton(element: str, q: np.ndarray) -> np.ndarray:
 
     z = xraylib.SymbolToAtomicNumber(check_element(element))
     s = np.asarray(q, dtype=np.float64) / (4 * np.pi)
-    # The table starts above s = 0, where the function is 0.
-    return np.array([xraylib.SF_Compt(z, value) if value > 0 else 0.0 for value in s])
+    # Below its first point the table is continued by the limit of small s, where S is proportional to s².
+    tabulated = np.maximum(s, _COMPTON_FROM)
+    return np.array([xraylib.SF_Compt(z, value) for value in tabulated]) * (s / tabulated) ** 2

@@ -85,3 +85,11 @@ def test_compton_goes_from_nothing_to_all_electrons(element, z):
     assert np.all(np.diff(s) > -1e-9)
     assert 0.9 * z < s[-1] <= z
     assert compton(element, np.array([4 * np.pi]))[0] == pytest.approx(xraylib.SF_Compt(z, 1.0))
+
+
+@pytest.mark.parametrize("element", ["H", "C", "S", "Pb"])
+def test_compton_reaches_zero_without_a_gap(element):
+    # xraylib's tables begin at s = 0.001, Q = 0.0126.
+    s = compton(element, np.linspace(0.0, 0.02, 41))
+    assert s[0] == 0.0
+    assert (np.diff(s) > 0).all()
