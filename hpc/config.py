@@ -130,7 +130,7 @@ class ParticlesConfig:
     """How particles off the perfect lattice are sampled; perfect cuts need none of it."""
 
     size_step_nm: float
-    """Steps of D [nm] at which particles that are not nested are built."""
+    """Widest row of D [nm] for which one particle that is not nested is built."""
     cut_step_nm: float
     """Steps of D [nm] to which sites of nested families are put when they enter at more sizes than that."""
     realisations: int

@@ -5,8 +5,8 @@ does it all in this process.
 
 Where sites enter a nested family at too many sizes, these are first put on steps of `Sampling.cut_step`
 (`hpc.sites.merge_sizes`); the particles of monodisperse ensembles are left as they are. Particles that are not nested
-are built in steps of `Sampling.size_step`, at the middle of each; for monodisperse ensembles, at exactly their
-diameter, in a row of no width.
+are built row by row, at least one for each `Sampling.size_step` (`hpc.size_rows`); for monodisperse ensembles, at
+exactly their diameter, in a row of no width.
 
 Size-dependent strain ε(D) = c + d/D stretches the particle of each row as a whole, on fixed nodes (`hpc.moments`).
 
@@ -30,12 +30,11 @@ from hpc.moments import Bins, choose_bins
 from hpc.nested import NestedFamily, PairTable
 from hpc.particles import is_nested, particle_kinds
 from hpc.sites import cut_sites, dot_kinds, find_centre, merge_sizes
+from hpc.size_rows import NO_WIDTH, rows_of_sites, with_exact
 from hpc.variant import Faults, Lattice, Variant
 
 __all__ = ["Sampling", "Sizes", "count_family", "plan_counting", "variant_kinds"]
 
-# Relative width of the row of a monodisperse ensemble: above the rounding of diameters, below any other effect.
-_NO_WIDTH = 1e-8
 # Of ε(D): no crystal survives as much, and pairs would cross.
 _LARGEST_STRAIN = 0.5
 # Denominators of coordinates that the integer engine takes.
@@ -47,7 +46,7 @@ class Sampling:
     """How particles off the perfect lattice are sampled; perfect cuts need none of it."""
 
     size_step: float = 1.0
-    """Steps of D [Å] at which particles that are not nested are built."""
+    """Widest row of D [Å] for which one particle that is not nested is built."""
     cut_step: float = 0.05
     """Steps of D [Å] to which the sites of nested families are put, if they enter at more sizes than that."""
     realisations: int = 4
@@ -208,13 +207,14 @@ def _plan_ladder(
     size = diameter
     if sizes.spread is not None:
         low, high = sizes.spread
-        # Below the first site there is nothing to build, faults or not.
+        # Where sites of a faulted crystal enter depends on chance; those of the perfect one stand for them.
         perfect = replace(variant, faults=Faults())
-        first = [cut_sites(perfect, centre=c, diameter_max=high).gauge.min() for c in variant.centres]
-        step = sampling.size_step
-        diameter = step * np.arange(int(max(low, *first) / step), int(np.ceil(high / step)))
-        size = np.maximum(diameter + step / 2, max(first))
-    diameter, size = _with_exact(diameter, size, sizes.exact)
+        gauge = [cut_sites(perfect, centre=c, diameter_max=high).gauge for c in variant.centres]
+        diameter, size = rows_of_sites(np.concatenate(gauge), low=low, high=high, step=sampling.size_step)
+        # Below the first site of a centre there is nothing to build.
+        whole = size >= max(one.min() for one in gauge)
+        diameter, size = diameter[whole], size[whole]
+    diameter, size = with_exact(diameter, size, sizes.exact)
     return LadderCounting(
         variant,
         diameter=diameter,
@@ -238,20 +238,6 @@ def _is_random(variant: Variant) -> bool:
     )
 
 
-def _with_exact(diameter: np.ndarray, size: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Insert a row of no width for each exact diameter, and go on after it with the row that it lies in."""
-    around = np.searchsorted(diameter, exact * (1 + _NO_WIDTH), side="right") - 1
-    inside = around >= 0
-    new_diameter = np.concatenate((exact, exact[inside] * (1 + _NO_WIDTH)))
-    new_size = np.concatenate((exact, size[around[inside]]))
-    # A border of the steps that is an exact diameter itself is replaced.
-    nearest = np.abs(diameter[:, None] - exact).min(axis=1, initial=np.inf)
-    kept = nearest > _NO_WIDTH * diameter
-    diameter, size = np.concatenate((diameter[kept], new_diameter)), np.concatenate((size[kept], new_size))
-    order = np.argsort(diameter, kind="stable")
-    return diameter[order], size[order]
-
-
 class _Strained:
     """A family of which the particle of each row is stretched by 1 + ε(D)."""
 
@@ -262,8 +248,8 @@ class _Strained:
         self._counting, self._bins = counting, bins
         self.engine, self.kinds, self.costs = counting.engine, counting.kinds, counting.costs
         here = np.maximum(np.abs(counting.diameter[:, None] - exact), np.abs(counting.size[:, None] - exact))
-        missing = exact[here.min(axis=0, initial=np.inf) > _NO_WIDTH * exact]
-        self.diameter, self.size = _with_exact(counting.diameter, counting.size, missing)
+        missing = exact[here.min(axis=0, initial=np.inf) > NO_WIDTH * exact]
+        self.diameter, self.size = with_exact(counting.diameter, counting.size, missing)
         # The row that each lies in; 2e-9: sites that touch the surface belong to the particle.
         self._row = np.searchsorted(counting.diameter, self.diameter * (1 + 2e-9), side="right") - 1
         strain = np.array([_strain_at(size_strain, size) for size in self.size])

@@ -14,6 +14,7 @@ from hpc.material import kind_pairs, load_material
 from hpc.moments import choose_bins
 from hpc.particles import build_particle
 from hpc.sites import cut_sites
+from hpc.size_rows import rows_of_sites
 from hpc.variant import GROUPS, Variant
 
 CPU = select_device("cpu")
@@ -201,24 +202,30 @@ def test_sizes_at_which_few_sites_enter_are_put_on_steps():
     assert np.any(means[1] != means[0])
 
 
-def test_the_ladder_comes_close_to_the_exact_family():
-    """A perfect sphere, built in steps: wider steps err in second order."""
-    chosen, asked = variant(), sizes((20.0,), (0.1,), tail=1e-4)
-    exact = count_family(plan(chosen, asked))
-    weights = number_weights(exact.diameter, asked.diameter, asked.sigma)[0]
-    expected = weights @ np.cumsum(exact.atoms, axis=0)
-    borders = np.arange(8.0, asked.largest, 0.5)
+def test_the_ladder_of_a_perfect_crystal_is_the_exact_family():
+    """Rows begin where sites enter, so that nothing is lost between the particles that are built."""
+    chosen, asked = variant(), sizes((20.0,), (0.1,), tail=1e-5)
+    gauge = np.concatenate(
+        [cut_sites(chosen, centre=c, diameter_max=asked.largest).gauge for c in chosen.centres]
+    )
+    diameter, size = rows_of_sites(gauge, low=5.0, high=asked.largest, step=1.0)
     ladder = LadderCounting(
         chosen,
-        diameter=borders,
-        size=borders + 0.25,
+        diameter=diameter,
+        size=size,
         realisations=1,
         seed=0,
         choose_bins=lambda extent: choose_bins(extent, q_max=15.0),
     )
-    family = count_family(ladder)
-    weights = number_weights(family.diameter, asked.diameter, asked.sigma)[0]
-    np.testing.assert_allclose(weights @ np.cumsum(family.atoms, axis=0), expected, rtol=3e-3)
+    means = []
+    for family in (count_family(plan(chosen, asked)), count_family(ladder)):
+        weights = number_weights(family.diameter, asked.diameter, asked.sigma)[0]
+        present = np.cumsum(weights[::-1])[::-1]
+        pairs = [present @ table.entering @ sinc(np.outer(table.distance, Q)) for table in family.pairs]
+        means.append((present @ family.atoms, np.stack(pairs)))
+    (n_exact, p_exact), (n, p) = means
+    np.testing.assert_allclose(n, n_exact, rtol=1e-9)
+    np.testing.assert_allclose(p, p_exact, rtol=0, atol=1e-6 * n_exact.sum())
 
 
 # ε(D)
