@@ -40,7 +40,8 @@ def test_every_named_run_is_valid(name: str) -> None:
 
 
 def test_named_runs_of_training_are_those_of_simulation() -> None:
-    assert sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")) == NAMED_RUNS
+    """Not every simulation has a network of its own, but every network has its simulation."""
+    assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} >= set(NAMED_RUNS)
 
 
 def test_the_benchmark_is_the_published_one() -> None:

@@ -30,7 +30,7 @@ def memory_store(n: int = 60, rows_per_shard: int = 5) -> SimpleNamespace:
         parameters={"diameter": np.linspace(2, 4, n), "sigma": np.tile([0.05, 0.1], n // 2)},
         n_samples=n,
         shards=[(start, min(start + rows_per_shard, n)) for start in range(0, n, rows_per_shard)],
-        attrs={"material": "PbS", "energy_kev": 22.0},
+        attrs={"material": "PbS", "energy_kev": 22.0, "variants": [{"title": "sphere"}]},
         values=values,
         read=lambda start, stop: values[start:stop],
     )
