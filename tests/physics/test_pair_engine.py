@@ -1,4 +1,4 @@
-"""The off-lattice engine against direct sums, exact pair counts and laws of scaling; every size against its particle."""
+"""The pair engine against direct sums, exact pair counts and laws of scaling; every size against its particle."""
 
 from types import SimpleNamespace
 
