@@ -16,12 +16,12 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
-from hpc.crystal import cut_nested_sites
 from hpc.cuda.nested import WorkList, count_pairs_cuda, plan_work, prepare_launch
 from hpc.ensemble import OVERHANG, fine_step, largest_diameter
 from hpc.grid import grid_samples, q_values
-from hpc.material import load_material
-from hpc.nested import average_over_centres, count_pairs
+from hpc.pairs.nested import average_over_centres, count_pairs
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import load_material
 from hpc.synthesis import Basis, Synthesis, basis_partial
 
 # Of the inner loop of nested.cu for a warp's 32 visits, as compiled for compute capability 9.0, and how many of them a

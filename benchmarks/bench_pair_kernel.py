@@ -14,8 +14,8 @@ import numpy as np
 from common import emit, measure, read_arguments
 
 from hpc.cuda.pairs import MACROS, PairPlan, pair_moments_cuda, plan_pairs, prepare_launch
-from hpc.moments import Bins, choose_bins
-from hpc.pairs import pair_weights
+from hpc.pairs.moments import Bins, choose_bins
+from hpc.pairs.single import pair_weights
 
 # Instructions of pairs.cu for 32 pairs, as compiled for compute capability 9.0: to visit them, and (by the number of
 # moments) to count those in the window; and how many of them a multiprocessor issues per clock.

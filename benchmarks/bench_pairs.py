@@ -28,11 +28,11 @@ from common import ROOT, emit, read_arguments
 from numba import njit
 from pattern_of import PROGRAMS
 
-from hpc.crystal import cut_nested_sites
 from hpc.debye import intensity
-from hpc.material import kind_pairs, load_material
-from hpc.moments import choose_bins
-from hpc.pairs import memory_needed, pair_extent, partial_sums_of_positions
+from hpc.pairs.moments import choose_bins
+from hpc.pairs.single import memory_needed, pair_extent, partial_sums_of_positions
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import kind_pairs, load_material
 
 Q = np.linspace(0.5, 20.0, 1951)
 ROUNDS = 3

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from hpc.dots import dot_pattern
-from hpc.families import Sampling
-from hpc.material import load_material
-from hpc.variant import Variant
+from hpc.pairs.families import Sampling
+from hpc.structure.material import load_material
+from hpc.structure.variant import Variant
 
 # Title -> choices of the groups of conf/, by name.
 VARIANTS: dict[str, dict[str, str]] = {

@@ -14,8 +14,8 @@ import numpy as np
 
 from hpc.config_axis import Axis, count, mapping, number, switch
 from hpc.config_variants import read_variants
-from hpc.material import Material, load_material
-from hpc.variant import GROUPS, Variant
+from hpc.structure.material import Material, load_material
+from hpc.structure.variant import GROUPS, Variant
 
 __all__ = ["GridConfig", "ParticlesConfig", "QConfig", "SimulateConfig", "StoreConfig"]
 

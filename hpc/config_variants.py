@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc.config_axis import mapping
-from hpc.material import Material
-from hpc.variant import GROUPS, Variant
+from hpc.structure.material import Material
+from hpc.structure.variant import GROUPS, Variant
 
 __all__ = ["read_variants", "title"]
 

@@ -6,7 +6,7 @@
     G = gr(positions, elements, np.linspace(1, 20, 1901), np.linspace(0, 20, 2001), energy_kev=22.0)
 
 Formulas and normalisation are in `hpc.scattering`, whose functions can be imported from here too. All pairs are counted
-once by `hpc.pairs`; `pair_sums` gives what all quantities share.
+once by `hpc.pairs.single`; `pair_sums` gives what all quantities share.
 
 `iq`, `sq`, `fq`, `gr` and `partials` are named like the methods of DebyeCalculator (Johansen et al., J. Open Source
 Softw. 9, 6024 (2024)), whose I(Q) is half of this one: it sums each pair once.
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from hpc.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
 from hpc.scattering import Coefficients, PairSums, coefficients, intensity, reduced_pdf
+from hpc.structure.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
 from hpc.transform import partial_sums, sinc
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "sums_of_atoms",
 ]
 
-#: (positions by class [(n, 3) Å], q) -> (class pair, q) partial sums; see `hpc.pairs`.
+#: (positions by class [(n, 3) Å], q) -> (class pair, q) partial sums; see `hpc.pairs.single`.
 Engine = Callable[[list[np.ndarray], np.ndarray], np.ndarray]
 
 
@@ -73,10 +73,11 @@ def pair_sums(
         device: `hpc.device.Device` to count on; the CPU when None.
 
     Raises:
-        ValueError: bad atoms (see `hpc.atoms`), q that is empty, negative or not finite, a width that is too coarse for
+        ValueError: bad atoms (see `hpc.structure.atoms`), q that is empty, negative or not finite, a width that is
+        too coarse for
             the tolerance.
     """
-    from hpc.pairs import partial_sums_of_positions
+    from hpc.pairs.single import partial_sums_of_positions
 
     if isinstance(b_iso, Mapping):
         unknown = sorted(set(b_iso) - {str(element) for element in elements})

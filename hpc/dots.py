@@ -15,9 +15,9 @@ import numpy as np
 from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
-from hpc.families import Sampling, Sizes, count_family, plan_counting
-from hpc.material import Material
-from hpc.variant import Centre, Shape, Variant
+from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting
+from hpc.structure.material import Material
+from hpc.structure.variant import Centre, Shape, Variant
 
 __all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_sums"]
 
@@ -52,7 +52,7 @@ def dot_pattern(
         sigma: relative standard deviation; 0 is the one particle of diameter D.
         strain: isotropic strain ε.
         energy_kev: photon energy [keV]; needed with `anomalous`.
-        shape: with a material: a name of `hpc.shapes.SHAPES`, or one with its parameters.
+        shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
         centres: with a material: cut centres to average over; every site label when None.
         b_scale: multiplies every Debye-Waller factor.
         anomalous: f' and f'' by energy.

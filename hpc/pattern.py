@@ -10,9 +10,10 @@
     mpiexec -n 4 python -m mpi4py -m hpc.pattern big.xyz --energy-kev 22 --q 0.5 20 0.01 -o big.xy
 
 Model particles are exact where their pairs can be counted on the lattice; everything else goes through the moment
-histogram of `hpc.pairs`, whose estimated error is printed. Several ranks share the pairs of a structure file. The
-output is columns behind a header that holds every parameter; formulas and normalisation are in `hpc.debye`. One source
-gives one file, or standard output; several go to a folder, a file each, and one that fails does not stop the others.
+histogram of `hpc.pairs.single`, whose estimated error is printed. Several ranks share the pairs of a structure file.
+The output is columns behind a header that holds every parameter; formulas and normalisation are in `hpc.debye`. One
+source gives one file, or standard output; several go to a folder, a file each, and one that fails does not stop the
+others.
 """
 
 from __future__ import annotations

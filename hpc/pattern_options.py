@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from hpc.variant import Variant
+    from hpc.structure.variant import Variant
 
 __all__ = ["check_numbers", "energy", "list_shapes", "q_of", "r_of", "read_b_iso", "variant_of"]
 
 
 def list_shapes() -> list[str]:
     """Names of the model particles."""
-    from hpc.shapes import SHAPES
+    from hpc.structure.shapes import SHAPES
 
     return sorted(SHAPES)
 
@@ -125,9 +125,9 @@ def variant_of(chosen: argparse.Namespace, *, shape: str, material: str | Path) 
     Raises:
         ValueError: unknown names, keys or values.
     """
-    from hpc.material import load_material
-    from hpc.structure_files import read_material
-    from hpc.variant import GROUPS, Variant, load_group
+    from hpc.structure.files import read_material
+    from hpc.structure.material import load_material
+    from hpc.structure.variant import GROUPS, Variant, load_group
 
     name = Path(material)
     crystal = read_material(name) if name.suffix.lower() == ".cif" else load_material(str(material))

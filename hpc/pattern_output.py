@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from hpc.atoms import Atoms
     from hpc.debye import PairSums
+    from hpc.structure.atoms import Atoms
 
 __all__ = ["EXTENSIONS", "Columns", "Target", "columns_of", "places", "write_columns", "write_xyz"]
 
@@ -107,7 +107,7 @@ def write_columns(columns: Columns, parameters: dict[str, object], target: Targe
 
 
 def write_xyz(atoms: Atoms, comment: str, path: Path) -> None:
-    """Atoms as extended .xyz with occupancies and B; `hpc.structure_files` reads it back.
+    """Atoms as extended .xyz with occupancies and B; `hpc.structure.files` reads it back.
 
     Raises:
         ValueError: the file cannot be written.

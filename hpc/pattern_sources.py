@@ -1,7 +1,7 @@
 """A source of `qd-pattern` -> its pair sums: a structure file, or a model particle or ensemble.
 
-Structure files are counted by `hpc.pairs`; with several ranks each counts a part of the pairs, and the sums have the
-same bits for any number of them. Model particles go through `hpc.families` on rank 0.
+Structure files are counted by `hpc.pairs.single`; with several ranks each counts a part of the pairs, and the sums
+have the same bits for any number of them. Model particles go through `hpc.pairs.families` on rank 0.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc.atoms import Atoms, make_atoms
 from hpc.debye import PairSums, coefficients, sums_of_atoms
 from hpc.device import Device
 from hpc.form_factors import scattering_factor
 from hpc.mpi import World
 from hpc.pattern_options import list_shapes, read_b_iso, variant_of
-from hpc.structure_files import is_crystal, read_structure
+from hpc.structure.atoms import Atoms, make_atoms
+from hpc.structure.files import is_crystal, read_structure
 
 if TYPE_CHECKING:
-    from hpc.variant import Variant
+    from hpc.structure.variant import Variant
 
 __all__ = ["atoms_of", "is_model", "sums_of"]
 
@@ -122,7 +122,7 @@ def atoms_of(source: str, chosen: argparse.Namespace) -> Atoms:
     """
     if not is_model(source, chosen):
         return _atoms_of_file(source, chosen)
-    from hpc.particles import build_particle
+    from hpc.structure.particles import build_particle
 
     variant = _variant(source, chosen)
     kinds, positions = build_particle(
@@ -193,8 +193,8 @@ class _Counter:
     def __call__(self, positions: list[np.ndarray], q: np.ndarray) -> np.ndarray:
         from threadpoolctl import threadpool_limits
 
-        from hpc.moments import choose_bins, estimated_error
-        from hpc.pairs import memory_needed, pair_extent, pair_weight_shares
+        from hpc.pairs.moments import choose_bins, estimated_error
+        from hpc.pairs.single import memory_needed, pair_extent, pair_weight_shares
         from hpc.transform import partial_sums
 
         q_max, world = float(q.max()), self._world
@@ -232,7 +232,7 @@ class _Counter:
 
 def _sums_of_model(variant: Variant, chosen: argparse.Namespace, q: np.ndarray, device: Device) -> PairSums:
     from hpc.dots import dot_sums
-    from hpc.families import Sampling
+    from hpc.pairs.families import Sampling
 
     sampling = Sampling(tolerance=chosen.tolerance, seed=chosen.seed)
     if chosen.realisations is not None:

@@ -33,7 +33,7 @@ import numpy as np
 
 from hpc.form_factors import compton as incoherent
 from hpc.form_factors import scattering_factor
-from hpc.material import Kind, kind_pairs
+from hpc.structure.material import Kind, kind_pairs
 
 __all__ = ["Coefficients", "PairSums", "coefficients", "intensity", "reduced_pdf"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hpc.config import SimulateConfig
     from hpc.device import Device
     from hpc.mpi import World
-    from hpc.nested import NestedFamily
+    from hpc.pairs.nested import NestedFamily
     from hpc.simulation_plan import Plan
     from hpc.store_writing import Layout, Piece, StoreWriter
 

@@ -12,15 +12,15 @@ import numpy as np
 
 from hpc.config import SimulateConfig
 from hpc.config_variants import title
-from hpc.counting import Counting
 from hpc.device import Device
 from hpc.ensemble import OVERHANG, fine_step
-from hpc.families import Sampling, Sizes, plan_counting, variant_kinds
 from hpc.grid import grid_samples, q_values
-from hpc.material import Kind
-from hpc.pairs import available_memory
+from hpc.pairs.counting import Counting
+from hpc.pairs.families import Sampling, Sizes, plan_counting, variant_kinds
+from hpc.pairs.single import available_memory
 from hpc.schema import DIAMETER, SIGMA, STRAIN, VARIANT
 from hpc.store_writing import BasisLayout, Layout
+from hpc.structure.material import Kind
 
 if TYPE_CHECKING:
     from hpc.mpi import World

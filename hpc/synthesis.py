@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 from hpc.config import SimulateConfig
 from hpc.debye import coefficients
 from hpc.ensemble import Resampler, number_weights
-from hpc.material import Kind
-from hpc.nested import NestedFamily
+from hpc.pairs.nested import NestedFamily
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
+from hpc.structure.material import Kind
 from hpc.transform import sinc
 
 __all__ = ["Basis", "Synthesis", "basis_partial"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc.material import Material
+from hpc.structure.material import Material
 from qdml.comparison import Comparison, compare
 from qdml.inference import (
     ClassProbabilities,

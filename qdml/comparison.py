@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc.material import Material
+from hpc.structure.material import Material
 from qdml.measured import OnGrid
 from qdml.solvents import LIQUIDS, liquid_profile
 

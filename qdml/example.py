@@ -129,7 +129,7 @@ def _expected(sample: Sample, q: np.ndarray) -> np.ndarray:
 
     from hpc.dots import dot_pattern
     from hpc.form_factors import energy_of_wavelength
-    from hpc.material import load_material
+    from hpc.structure.material import load_material
     from qdml.solvents import liquid_profile
 
     uniform = np.arange(q[0] - 0.02, q[-1] + 0.02, _Q_STEP)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc.material import Material
+from hpc.structure.material import Material
 
 __all__ = ["CORRELATION_NODES", "NeighbourTerms", "neighbour_terms"]
 
@@ -88,8 +88,8 @@ def neighbour_terms(
 
 def _shells(material: Material) -> dict[tuple[float, int, int], float]:
     """(distance [Å], kind a, kind b) -> ordered occupied pairs per atom of the bulk, within two cell edges."""
-    from hpc.crystal import cut_nested_sites
-    from hpc.material import equivalent_positions
+    from hpc.structure.lattice_sites import cut_nested_sites
+    from hpc.structure.material import equivalent_positions
 
     edge = material.cell_angstrom[0]
     per_cell = [len(positions) for positions in equivalent_positions(material)]

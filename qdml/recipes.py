@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpc.material import Material
+from hpc.structure.material import Material
 from qdml.augment import (
     SmoothField,
     blur,

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from hpc.material import Material
+from hpc.structure.material import Material
 
 __all__ = ["direction_weights"]
 

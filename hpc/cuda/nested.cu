@@ -1,4 +1,4 @@
-// Nested one-pass pair histogram: the pairs that enter a family of nested particles with each shell (hpc/nested.py).
+// Nested one-pass pair histogram: the pairs that enter a family of nested particles with each shell (hpc/pairs/nested.py).
 //
 // What it computes. A work item is a rectangle of pairs, [representatives] x [sites], that all belong to one row
 // (pair of kinds, shell) of the result and all count `multiplier` times:

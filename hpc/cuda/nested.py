@@ -1,6 +1,6 @@
 """The nested one-pass pair histogram on a GPU: the work list and the launch of `nested.cu`.
 
-The same counts as `hpc.nested.count_pairs`, integer for integer. The pairs are cut into *items*: rectangles
+The same counts as `hpc.pairs.nested.count_pairs`, integer for integer. The pairs are cut into *items*: rectangles
 of [representatives of one orbit size] × [sites of one kind] that belong to one row of the result and carry
 one multiplier. A block of the kernel takes one item. Planning is plain NumPy and needs no GPU; CuPy is imported
 when a kernel is launched.
@@ -21,7 +21,7 @@ import numpy as np
 from hpc.device import Device, require_cupy
 
 if TYPE_CHECKING:
-    from hpc.crystal import NestedSites
+    from hpc.structure.lattice_sites import NestedSites
 
 __all__ = ["ITEM", "WorkList", "count_pairs_cuda", "kernel_source", "plan_work", "prepare_launch"]
 
@@ -235,7 +235,7 @@ def count_pairs_cuda(sites: NestedSites, device: Device) -> Any:
         device: a GPU, from `hpc.device.select_device`.
 
     Returns:
-        (pair, shell, n_class) int64 CuPy array on `device`, ordered as by `hpc.nested.count_pairs`. The
+        (pair, shell, n_class) int64 CuPy array on `device`, ordered as by `hpc.pairs.nested.count_pairs`. The
         launch is asynchronous; `device.to_host` waits for it.
 
     Raises:
@@ -243,7 +243,9 @@ def count_pairs_cuda(sites: NestedSites, device: Device) -> Any:
         MemoryError: the counts do not fit into the memory of the GPU.
     """
     if device.kind != "cuda":
-        raise ValueError(f"count_pairs_cuda needs a GPU, got {device}; use hpc.nested.count_pairs on the CPU")
+        raise ValueError(
+            f"count_pairs_cuda needs a GPU, got {device}; use hpc.pairs.nested.count_pairs on the CPU"
+        )
     cupy = require_cupy()
     with cupy.cuda.Device(device.index) as gpu:
         work = plan_work(sites, shared_limit=gpu.attributes["MaxSharedMemoryPerBlockOptin"])

@@ -1,4 +1,4 @@
-// Off-lattice pair moments: all pair distances of a particle into fine bins with power sums (hpc/moments.py).
+// Off-lattice pair moments: all pair distances of a particle into fine bins with power sums (hpc/pairs/moments.py).
 //
 // What it computes. For every pair (i, j) of a pair of kinds, each pair once, with x = |p_i - p_j| in units of the bin
 // width, rounded to a multiple of 2^-FRACTION_BITS, bin = floor(x) and t = x - bin - 1/2 in [-1/2, 1/2):

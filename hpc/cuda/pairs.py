@@ -1,10 +1,11 @@
 """Off-lattice pair moments on a GPU: tiles of atoms, chunks of work, and the launch of `pairs.cu`.
 
 The same moments as the CPU engine: power sums of t = r/h - bin - 1/2 over all pairs, in bins of width h
-(`hpc.moments`). Atoms are sorted into compact *tiles*. A *chunk* is a run of consecutive pairs of tiles of one pair
-of kinds, together with a window of bins that fits into the shared memory of a block; a block of the kernel takes one
-chunk. Where the bins need several windows, each window has chunks of its own, and pairs of tiles that cannot reach it
-are skipped by their boxes. Planning is plain NumPy and needs no GPU; CuPy is imported when a kernel is launched.
+(`hpc.pairs.moments`). Atoms are sorted into compact *tiles*. A *chunk* is a run of consecutive pairs of tiles of one
+pair of kinds, together with a window of bins that fits into the shared memory of a block; a block of the kernel
+takes one chunk. Where the bins need several windows, each window has chunks of its own, and pairs of tiles that
+cannot reach it are skipped by their boxes. Planning is plain NumPy and needs no GPU; CuPy is imported when a kernel
+is launched.
 
 Errors. Distances and powers of t are rounded to multiples of 2⁻²⁰ h and 2⁻²⁰. In a perfect crystal many pairs have
 one distance and would all be rounded alike, which moves I(Q) by 3e-6 of itself in a sphere of 10 nm, and by more in
@@ -33,10 +34,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.device import Device, require_cupy
-from hpc.material import kind_pairs
+from hpc.structure.material import kind_pairs
 
 if TYPE_CHECKING:
-    from hpc.moments import Bins
+    from hpc.pairs.moments import Bins
 
 __all__ = [
     "CHUNK",
@@ -66,7 +67,7 @@ CHUNK = np.dtype(
 )
 #: Error relative to I(Q) that the kernel can keep; for less, use the CPU engine.
 SMALLEST_TOLERANCE = 1e-7
-#: What pairs.cu is compiled with. The benchmarks vary it; `hpc.moments` has 4 moments.
+#: What pairs.cu is compiled with. The benchmarks vary it; `hpc.pairs.moments` has 4 moments.
 MACROS: Mapping[str, int] = MappingProxyType(
     {"MOMENTS": 4, "TILE": 128, "THREADS": 1024, "FRACTION_BITS": 20}
 )
@@ -369,7 +370,7 @@ def pair_moments_cuda(
         MemoryError: it does not fit into the memory of the GPU.
     """
     if device.kind != "cuda":
-        raise ValueError(f"pair_moments_cuda needs a GPU, got {device}; use hpc.pairs on the CPU")
+        raise ValueError(f"pair_moments_cuda needs a GPU, got {device}; use hpc.pairs.single on the CPU")
     cupy = require_cupy()
     with cupy.cuda.Device(device.index) as gpu:
         plan = plan_pairs(

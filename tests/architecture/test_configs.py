@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
-from hpc.material import load_material
+from hpc.structure.material import load_material
 from qdml.config import EvaluateConfig, TrainConfig, read_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -10,9 +10,9 @@ import pytest
 
 from hpc.device import Device
 from hpc.form_factors import scattering_factor
-from hpc.material import kind_pairs
 from hpc.pattern import main
-from hpc.structure_files import read_structure
+from hpc.structure.files import read_structure
+from hpc.structure.material import kind_pairs
 
 SPHERE = "sphere --material pbs --diameter-nm 2 --energy-kev 22 --q 1 5 0.1"
 ATOM = "1\n\nPb 0 0 0\n"

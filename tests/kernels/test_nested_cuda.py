@@ -8,11 +8,11 @@ import pytest
 from cuda_on_cpu import KernelError
 
 import hpc.cuda.nested
-from hpc.crystal import NestedSites, cut_nested_sites
 from hpc.cuda.nested import WorkList, count_pairs_cuda, kernel_source, plan_work, prepare_launch
 from hpc.device import Device, select_device
-from hpc.material import Kind, Material, load_material
-from hpc.nested import count_pairs, count_pairs_reference
+from hpc.pairs.nested import count_pairs, count_pairs_reference
+from hpc.structure.lattice_sites import NestedSites, cut_nested_sites
+from hpc.structure.material import Kind, Material, load_material
 
 SHARED_H100 = 227 * 1024
 

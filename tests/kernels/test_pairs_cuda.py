@@ -20,8 +20,8 @@ from hpc.cuda.pairs import (
     require_every_pair,
 )
 from hpc.device import Device, select_device
-from hpc.material import kind_pairs
-from hpc.moments import Bins
+from hpc.pairs.moments import Bins
+from hpc.structure.material import kind_pairs
 
 WIDTH = 0.0125  # Å
 SHARED_H100 = 227 * 1024

@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hpc.faults import Stacking, random_stacking, stacked_sites
-from hpc.material import Kind, Material, load_material
-from hpc.variant import Faults
+from hpc.structure.faults import Stacking, random_stacking, stacked_sites
+from hpc.structure.material import Kind, Material, load_material
+from hpc.structure.variant import Faults
 
 PBS = load_material("pbs")
 FCC = Material(

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpc.crystal import cut_nested_sites
-from hpc.cut_pairs import count_cut_pairs
 from hpc.debye import intensity
-from hpc.material import kind_pairs, load_material
-from hpc.moments import choose_bins, estimated_error
-from hpc.nested import count_pairs
-from hpc.pairs import pair_extent, pair_weights, partial_sums_of_positions
+from hpc.pairs.cut import count_cut_pairs
+from hpc.pairs.moments import choose_bins, estimated_error
+from hpc.pairs.nested import count_pairs
+from hpc.pairs.single import pair_extent, pair_weights, partial_sums_of_positions
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import kind_pairs, load_material
 from hpc.transform import partial_sums
 
 Q = np.concatenate([np.arange(0.2, 20.0, 0.13), [20.0]])
@@ -122,7 +122,7 @@ def test_large_particles_have_all_their_pairs_and_scale_with_their_number():
 
 
 def sites_of(position, kind, *, group=None, weight=None):
-    """Sites as `hpc.sites` makes them, of as many kinds as occur."""
+    """Sites as `hpc.structure.sites` makes them, of as many kinds as occur."""
     n = len(position)
     return SimpleNamespace(
         kinds=tuple(range(int(kind.max()) + 1)),

@@ -4,9 +4,9 @@ from itertools import product
 
 import numpy as np
 
-from hpc.faults import stacked_sites
-from hpc.particles import build_particle
-from hpc.variant import Faults, Variant
+from hpc.structure.faults import stacked_sites
+from hpc.structure.particles import build_particle
+from hpc.structure.variant import Faults, Variant
 
 A = 5.936  # cell of PbS [Å]
 AMPLITUDE = {"Pb": 1.0, "S": 0.37, "Se": 0.6}

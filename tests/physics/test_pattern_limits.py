@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc.dots import dot_pattern
-from hpc.material import Kind, Material, load_material
+from hpc.structure.material import Kind, Material, load_material
 
 PBS = load_material("pbs")
 BARE = {"anomalous": False, "b_scale": 0.0, "per_atom": False}

@@ -8,7 +8,7 @@ import xraylib
 from scipy.stats import lognorm
 
 from hpc.dots import dot_pattern
-from hpc.material import load_material
+from hpc.structure.material import load_material
 
 PBS = load_material("pbs")
 #: float64 sums over up to 10⁶ pairs, phases of up to 10³.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import lognorm
 
-from hpc.crystal import cut_nested_sites
-from hpc.material import kind_pairs, load_material
-from hpc.nested import count_pairs
-from hpc.shapes import SHAPES
-from hpc.sites import cut_sites, deformation, dot_kinds
-from hpc.variant import Lattice, Shape, Surface, Variant
+from hpc.pairs.nested import count_pairs
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import kind_pairs, load_material
+from hpc.structure.shapes import SHAPES
+from hpc.structure.sites import cut_sites, deformation, dot_kinds
+from hpc.structure.variant import Lattice, Shape, Surface, Variant
 
 PBS = load_material("pbs")
 CELL = PBS.cell_angstrom[0]

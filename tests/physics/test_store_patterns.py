@@ -9,11 +9,11 @@ from scipy.stats import lognorm
 
 from hpc.config import SimulateConfig
 from hpc.dots import dot_pattern
-from hpc.families import Sampling
-from hpc.material import load_material
 from hpc.mpi import World
+from hpc.pairs.families import Sampling
 from hpc.simulate import simulate
 from hpc.store import open_store
+from hpc.structure.material import load_material
 
 OVERRIDES = [
     "experiment=smoke",

@@ -5,7 +5,7 @@ import pytest
 
 from hpc.debye import iq, pair_sums
 from hpc.form_factors import scattering_factor
-from hpc.structure_files import read_structure
+from hpc.structure.files import read_structure
 
 Q = np.concatenate([np.arange(0.1, 20, 0.37), [20.0]])
 ROCKSALT = """data_pbs

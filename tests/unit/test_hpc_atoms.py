@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpc.atoms import expand_to_kinds, group_sites, make_atoms
-from hpc.material import kind_pairs
+from hpc.structure.atoms import expand_to_kinds, group_sites, make_atoms
+from hpc.structure.material import kind_pairs
 
 TWO = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from hpc.cut_pairs import count_cut_pairs
-from hpc.material import Kind, kind_pairs
-from hpc.moments import choose_bins
-from hpc.sites import Sites
+from hpc.pairs.cut import count_cut_pairs
+from hpc.pairs.moments import choose_bins
+from hpc.structure.material import Kind, kind_pairs
+from hpc.structure.sites import Sites
 from hpc.transform import partial_sums
 
 Q = np.linspace(0.3, 20.0, 211)

@@ -20,7 +20,7 @@ from hpc.debye import (
     sq,
 )
 from hpc.form_factors import compton, scattering_factor
-from hpc.material import load_material
+from hpc.structure.material import load_material
 
 PBS = load_material("pbs")
 Q = np.array([0.0, 0.7, 5.0, 19.0])

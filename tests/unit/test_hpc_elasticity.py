@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpc.elasticity import misfit_stretch
+from hpc.structure.elasticity import misfit_stretch
 
 
 def displacement(r, **settings):

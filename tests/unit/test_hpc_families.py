@@ -5,17 +5,17 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from hpc.counting import CutCounting, LadderCounting
 from hpc.debye import sinc
 from hpc.device import select_device
 from hpc.ensemble import number_weights
-from hpc.families import Sampling, Sizes, count_family, plan_counting, variant_kinds
-from hpc.material import kind_pairs, load_material
-from hpc.moments import choose_bins
-from hpc.particles import build_particle
-from hpc.sites import cut_sites
-from hpc.size_rows import rows_of_sites
-from hpc.variant import GROUPS, Variant
+from hpc.pairs.counting import CutCounting, LadderCounting
+from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting, variant_kinds
+from hpc.pairs.moments import choose_bins
+from hpc.pairs.size_rows import rows_of_sites
+from hpc.structure.material import kind_pairs, load_material
+from hpc.structure.particles import build_particle
+from hpc.structure.sites import cut_sites
+from hpc.structure.variant import GROUPS, Variant
 
 CPU = select_device("cpu")
 PBS = load_material("pbs")
@@ -113,7 +113,7 @@ def test_the_engine_of_real_positions_agrees_with_the_integers(groups):
 @pytest.mark.parametrize("groups", [{}, RHOMBOHEDRAL, FAULTED, RELAXED, SHAKEN])
 def test_units_may_be_counted_anywhere_in_any_order(groups, monkeypatch):
     """As ranks do: tables that hold some of the units, added up. The bits do not depend on who counted what."""
-    monkeypatch.setattr("hpc.counting._VISITS", 1e3)
+    monkeypatch.setattr("hpc.pairs.counting._VISITS", 1e3)
     counting = plan(variant(**groups), size_step=4.0, realisations=2)
     units = len(counting.costs)
     assert units >= 3

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from hpc.faults import AXES, Stacking, layer_probabilities, random_stacking, stacked_sites
-from hpc.material import Kind, Material, equivalent_positions, load_material
-from hpc.variant import Faults
+from hpc.structure.faults import AXES, Stacking, layer_probabilities, random_stacking, stacked_sites
+from hpc.structure.material import Kind, Material, equivalent_positions, load_material
+from hpc.structure.variant import Faults
 
 PBS = load_material("pbs")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpc.moments import MOMENTS, NODES, Bins, choose_bins, estimated_error
+from hpc.pairs.moments import MOMENTS, NODES, Bins, choose_bins, estimated_error
 
 RNG = np.random.default_rng(0)
 BINS = choose_bins(60.0, q_max=20.0)

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from hpc.crystal import cut_nested_sites
-from hpc.material import Kind, Material, load_material
-from hpc.nested import average_over_centres, count_pairs, count_pairs_reference, kind_pairs, merge_shells
+from hpc.pairs.nested import (
+    average_over_centres,
+    count_pairs,
+    count_pairs_reference,
+    kind_pairs,
+    merge_shells,
+)
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import Kind, Material, load_material
 
 PBS = load_material("pbs")
 #: Two sites, a bond midpoint, an empty corner, a point without any symmetry.

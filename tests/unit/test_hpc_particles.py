@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from hpc.material import Kind, Material, load_material
-from hpc.particles import build_particle, is_nested, is_random, particle_kinds
-from hpc.sites import cut_sites, deformation
-from hpc.variant import Variant
+from hpc.structure.material import Kind, Material, load_material
+from hpc.structure.particles import build_particle, is_nested, is_random, particle_kinds
+from hpc.structure.sites import cut_sites, deformation
+from hpc.structure.variant import Variant
 
 A = 5.936  # cell of PbS [Å]
 
@@ -223,7 +223,7 @@ def test_a_coating_takes_the_outer_sites():
 
 
 def test_the_misfit_of_a_coating_relaxes():
-    """Strains of the core and of thin and thick shells, as `hpc.elasticity` has them."""
+    """Strains of the core and of thin and thick shells, as `hpc.structure.elasticity` has them."""
 
     def stretch(thickness_nm, diameter=40.0):
         settings = variant("pbse", coating={"material": "pbs", "thickness_nm": thickness_nm})

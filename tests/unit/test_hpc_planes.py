@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from hpc.faults import AXES, Stacking, frame_layer, stacked_sites
-from hpc.material import Material, load_material
-from hpc.planes import add_plane, facet_shifts, single_planes
-from hpc.variant import Faults
+from hpc.structure.faults import AXES, Stacking, frame_layer, stacked_sites
+from hpc.structure.material import Material, load_material
+from hpc.structure.planes import add_plane, facet_shifts, single_planes
+from hpc.structure.variant import Faults
 
 PBS = load_material("pbs")
 PERFECT = Stacking(step=np.ones(12, dtype=np.int8))

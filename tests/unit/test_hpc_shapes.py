@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hpc.shapes import SHAPES, gauge, reach
-from hpc.variant import Shape
+from hpc.structure.shapes import SHAPES, gauge, reach
+from hpc.structure.variant import Shape
 
 ROOT_3 = np.sqrt(3)
 FORMS = [

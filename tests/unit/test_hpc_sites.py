@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpc.faults import Stacking
-from hpc.material import Material, equivalent_positions, load_material
-from hpc.shapes import SHAPES
-from hpc.sites import (
+from hpc.structure.faults import Stacking
+from hpc.structure.material import Material, equivalent_positions, load_material
+from hpc.structure.shapes import SHAPES
+from hpc.structure.sites import (
     cell_vectors,
     cut_sites,
     deformation,
@@ -19,7 +19,7 @@ from hpc.sites import (
     nearest_neighbours,
     shells,
 )
-from hpc.variant import Disorder, Faults, Lattice, Shape, Surface, Variant
+from hpc.structure.variant import Disorder, Faults, Lattice, Shape, Surface, Variant
 
 PBS = load_material("pbs")
 CELL = 5.936

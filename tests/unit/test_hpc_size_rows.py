@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpc.size_rows import NO_WIDTH, rows_of_sites, with_exact
+from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
 
 # Sites enter at 4 (one), at 10 and 10.1 (three and one: within a fifth of the step), and at 12.5 Å.
 GAUGE = np.array([12.5, 10.0, 4.0, 10.1, 10.0, 10.0])

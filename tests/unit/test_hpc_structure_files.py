@@ -7,7 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from hpc.structure_files import is_crystal, read_material, read_structure, repeat_cell
+from hpc.structure.files import is_crystal, read_material, read_structure, repeat_cell
 
 CELL = """data_{name}
 _cell_length_a {a}

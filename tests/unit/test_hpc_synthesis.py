@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits
 from hpc.config import SimulateConfig
 from hpc.device import select_device
 from hpc.ensemble import OVERHANG, fine_step
-from hpc.families import Sizes, count_family, plan_counting
 from hpc.grid import grid_samples, q_values
-from hpc.material import load_material
+from hpc.pairs.families import Sizes, count_family, plan_counting
+from hpc.structure.material import load_material
+from hpc.structure.variant import Shape, Variant
 from hpc.synthesis import Basis, Synthesis, basis_partial
-from hpc.variant import Shape, Variant
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpc.material import Material, load_material
-from hpc.variant import GROUPS, Disorder, Lattice, Shape, Surface, Variant
+from hpc.structure.material import Material, load_material
+from hpc.structure.variant import GROUPS, Disorder, Lattice, Shape, Surface, Variant
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PBS = load_material("pbs")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpc.dots import dot_pattern
-from hpc.material import load_material
+from hpc.structure.material import load_material
 from qdml.answer import doubts
 from qdml.comparison import compare
 from qdml.inference import (

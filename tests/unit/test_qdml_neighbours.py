@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc.form_factors import scattering_factor
-from hpc.material import load_material
+from hpc.structure.material import load_material
 from qdml.neighbours import CORRELATION_NODES, neighbour_terms
 
 Q = np.arange(1.0, 15.0, 0.05)

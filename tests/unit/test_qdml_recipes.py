@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from hpc.dots import dot_pattern
-from hpc.material import load_material
+from hpc.structure.material import load_material
 from qdml.config import TrainConfig, read_config
 from qdml.recipes import AREA, build_recipe
 from qdml.solvents import liquid_profile

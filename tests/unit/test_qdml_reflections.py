@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpc.material import load_material
+from hpc.structure.material import load_material
 from qdml.reflections import direction_weights
 
 A = 5.936

@@ -2,12 +2,12 @@
 
 A shape is a *gauge*: the smallest diameter of the particle that contains a point. Particles of one shape around one
 fixed centre are then nested, and the particle of diameter D is every site whose gauge is at most D. Sites that share a
-gauge value enter together and form a *shell*. Surfaces keep the family nested; see `hpc.sites`.
+gauge value enter together and form a *shell*. Surfaces keep the family nested; see `hpc.structure.sites`.
 
 Positions are kept as integers on a cubic grid of spacing `unit` (cell edge over the smallest denominator of the
 fractional coordinates), so that a pair's squared distance is an integer class n = |h_i - h_j|² with r = unit·√n.
 Valid for undeformed cubic cells whose sites and cut centres have rational coordinates; anything else is refused, and
-`hpc.sites` cuts it.
+`hpc.structure.sites` cuts it.
 
 Symbols: h integer position, a cell edge [Å], D diameter [Å].
 """
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc.material import Material, equivalent_positions
-from hpc.shapes import Gauge, gauge, reach
-from hpc.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
-from hpc.variant import Centre, Shape, Surface
+from hpc.structure.material import Material, equivalent_positions
+from hpc.structure.shapes import Gauge, gauge, reach
+from hpc.structure.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
+from hpc.structure.variant import Centre, Shape, Surface
 
 __all__ = [
     "NestedSites",
@@ -40,8 +40,8 @@ _MAX_DENOMINATOR = 48
 class NestedSites:
     """Sites of the largest particle around one cut centre, sorted by kind, then by shell.
 
-    Kinds are those of `hpc.sites.dot_kinds`. A partly occupied skin lies on the positions of its core: such a pair of
-    sites is at distance 0, class 0, which is never counted.
+    Kinds are those of `hpc.structure.sites.dot_kinds`. A partly occupied skin lies on the positions of its core:
+    such a pair of sites is at distance 0, class 0, which is never counted.
     """
 
     unit: float
@@ -87,12 +87,13 @@ def cut_nested_sites(
 
     Args:
         material: a cubic crystal.
-        shape: a name of `hpc.shapes.SHAPES`, or one with its parameters.
-        centre: site label, "bond", "cell" or fractional coordinates; see `hpc.sites.find_centre`.
+        shape: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
+        centre: site label, "bond", "cell" or fractional coordinates; see `hpc.structure.sites.find_centre`.
         diameter_max: diameter of the largest particle [Å].
         surface: treatment of the surface.
         size_step: round gauge values to its multiples [Å], for shapes that let hardly two sites enter together: the
-            counts take memory and time by the shell. `hpc.sites.merge_sizes` says what that costs in accuracy.
+            counts take memory and time by the shell. `hpc.structure.sites.merge_sizes` says what that costs in
+            accuracy.
         exact: diameters [Å] whose particles rounding leaves as they are.
 
     Raises:

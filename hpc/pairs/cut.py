@@ -1,14 +1,14 @@
 """One pass over the pairs of the largest particle -> node weights of every size, for sites at real positions.
 
-The twin of `hpc.nested` for crystals without integer distance classes: deformed lattices, non-cubic cells, stacking
-faults. A pair enters with the later of its two sites. Sites that exist with some probability (`Sites.group`) give
-their pairs the probability that both are there; the sum is then the exact expectation. Pairs at distance 0 are two
-kinds that share a position (a partly occupied skin) and do not count.
+The twin of `hpc.pairs.nested` for crystals without integer distance classes: deformed lattices, non-cubic cells,
+stacking faults. A pair enters with the later of its two sites. Sites that exist with some probability
+(`Sites.group`) give their pairs the probability that both are there; the sum is then the exact expectation. Pairs at
+distance 0 are two kinds that share a position (a partly occupied skin) and do not count.
 
-Sites are sorted by kind, group and row, so that those of one group which entered before a row are one *run*: it has one
-probability, and runs that cannot be there together are skipped at once. The moments of a row are collected in one
-histogram (`hpc.moments`), which stays in the second-level cache, and brought to the nodes when the row is complete. A
-row is filled by one thread from beginning to end, so that its bits depend on nothing else.
+Sites are sorted by kind, group and row, so that those of one group which entered before a row are one *run*: it has
+one probability, and runs that cannot be there together are skipped at once. The moments of a row are collected in
+one histogram (`hpc.pairs.moments`), which stays in the second-level cache, and brought to the nodes when the row is
+complete. A row is filled by one thread from beginning to end, so that its bits depend on nothing else.
 
 Symbols: k row, h width of a bin [Å].
 """
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from hpc.material import kind_pairs
-from hpc.moments import Bins
-from hpc.pairs import add_to_moments, add_to_weights, default_threads, make_scratch, zero_moments
+from hpc.pairs.moments import Bins
+from hpc.pairs.single import add_to_moments, add_to_weights, default_threads, make_scratch, zero_moments
+from hpc.structure.material import kind_pairs
 
 if TYPE_CHECKING:
-    from hpc.sites import Sites
+    from hpc.structure.sites import Sites
 
 __all__ = ["count_cut_pairs"]
 

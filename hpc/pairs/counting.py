@@ -1,8 +1,8 @@
 """Three ways to count the pairs of a family, behind one interface.
 
-    lattice   perfect cuts of a cubic crystal: integer distance classes, one pass for all sizes (`hpc.nested`)
-    cut       any other nested family: deformed lattices, stacking faults, other cells (`hpc.sites`, `hpc.cut_pairs`)
-    ladder    what depends on a particle's own surface or on chance: particle by particle (`hpc.particles`, `hpc.pairs`)
+    lattice   perfect cuts of a cubic crystal: integer distance classes, one pass for all sizes (`nested`)
+    cut       any other nested family: deformed lattices, stacking faults, other cells (`structure.sites`, `cut`)
+    ladder    what depends on a particle's own surface or on chance: one by one (`structure.particles`, `single`)
 
 The work falls into *units*. A unit fills rows of the tables that no other unit touches (integers may be shared: they
 add up in any order). So units may be counted on any rank and in any order, and the sum of the tables over ranks, which
@@ -20,16 +20,16 @@ from typing import Protocol
 
 import numpy as np
 
-from hpc.crystal import NestedSites
-from hpc.cut_pairs import count_cut_pairs
 from hpc.device import Device
-from hpc.material import Kind, kind_pairs
-from hpc.moments import Bins
-from hpc.nested import NestedFamily, PairTable, average_over_centres, count_pairs, merge_shells
-from hpc.pairs import pair_weights
-from hpc.particles import build_particle, particle_kinds
-from hpc.sites import Sites
-from hpc.variant import Centre, Variant
+from hpc.pairs.cut import count_cut_pairs
+from hpc.pairs.moments import Bins
+from hpc.pairs.nested import NestedFamily, PairTable, average_over_centres, count_pairs, merge_shells
+from hpc.pairs.single import pair_weights
+from hpc.structure.lattice_sites import NestedSites
+from hpc.structure.material import Kind, kind_pairs
+from hpc.structure.particles import build_particle, particle_kinds
+from hpc.structure.sites import Sites
+from hpc.structure.variant import Centre, Variant
 
 __all__ = ["Counting", "CutCounting", "LadderCounting", "LatticeCounting"]
 

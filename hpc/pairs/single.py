@@ -1,8 +1,8 @@
 """Off-lattice particles on CPU cores: all N² pair distances -> moments -> node weights -> partial sums.
 
 The distances of a strip of atoms to one atom are computed first (vectorised), then their powers are added to the
-moments of their bins (scattered): `hpc.moments` says why four moments are enough and what error that leaves. Memory is
-a histogram for each thread and the weights; it does not grow with the number of pairs.
+moments of their bins (scattered): `hpc.pairs.moments` says why four moments are enough and what error that leaves.
+Memory is a histogram for each thread and the weights; it does not grow with the number of pairs.
 
 Bits. The work is cut into strips by the numbers of sites alone. Each strip's weights are split into a coarse and a fine
 part, multiples of two powers of two that are so large that float64 adds them without rounding, in any order, and
@@ -28,8 +28,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from threadpoolctl import threadpool_limits
 
-from hpc.material import kind_pairs
-from hpc.moments import MOMENTS, NODES, Bins, choose_bins
+from hpc.pairs.moments import MOMENTS, NODES, Bins, choose_bins
+from hpc.structure.material import kind_pairs
 from hpc.transform import partial_sums
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ def partial_sums_of_positions(
     Args:
         positions: for each kind, (n, 3) float64 [Å]; n may be 0.
         q: (q,) float64 [Å⁻¹]. At 0 the limit: the number of pairs.
-        tolerance: error of I(Q) asked for, relative to I(Q); see `hpc.moments.choose_bins`.
+        tolerance: error of I(Q) asked for, relative to I(Q); see `hpc.pairs.moments.choose_bins`.
         width: of the bins [Å], when it is not to follow from the tolerance.
         threads: CPU cores to use; all when None.
         device: where to count the pairs; the CPU when None.

@@ -9,9 +9,10 @@ A *variant* combines one choice of each of these, and `conf/` has a group of fil
     disorder   radial relaxation, static displacements, vacancies
     coating    a shell of another material on the core
 
-Types, units and checks only: a value that nobody can mean is refused here, with the name of its key. What each does to
-the atoms is in `hpc.shapes`, `hpc.sites`, `hpc.faults` and `hpc.particles`; which engine counts the pairs is decided in
-`hpc.families`. Variants are compared and hashed by value.
+Types, units and checks only: a value that nobody can mean is refused here, with the name of its key. What each does
+to the atoms is in `hpc.structure.shapes`, `hpc.structure.sites`, `hpc.structure.faults` and
+`hpc.structure.particles`; which engine counts the pairs is decided in `hpc.pairs.families`. Variants are compared
+and hashed by value.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from hpc.material import Material, load_material, material_names
-from hpc.shapes import SHAPES
+from hpc.structure.material import Material, load_material, material_names
+from hpc.structure.shapes import SHAPES
 
 __all__ = [
     "GROUPS",
@@ -88,7 +89,7 @@ class Shape:
     """A nested family of bodies. D is the diameter of the ball of equal volume."""
 
     name: str
-    """A name of `hpc.shapes.SHAPES`."""
+    """A name of `hpc.structure.shapes.SHAPES`."""
     aspect: float | None = None
     """Ratio whose meaning is the shape's: {100} over {111} distance, length over width."""
     thickness_nm: float | None = None

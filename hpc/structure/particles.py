@@ -1,12 +1,12 @@
 """Particles one by one: what depends on a dot's own surface or on chance, so that no family of sizes is nested.
 
-A particle is cut out of the undeformed crystal (`hpc.sites`), and then, in this order,
+A particle is cut out of the undeformed crystal (`hpc.structure.sites`), and then, in this order,
 
-    planes, stacking   one explicit sequence of {111} layers, probabilities and planes drawn       (`hpc.planes`)
-    facets             the outermost layers of {111} facets shift, and move inwards                (`hpc.planes`)
+    planes, stacking   one explicit sequence of {111} layers, probabilities and planes drawn       (`planes`)
+    facets             the outermost layers of {111} facets shift, and move inwards                (`planes`)
     coating            sites nearer to the surface than the thickness become the shell's material,
-                       the misfit of the two lattices relaxes radially                             (`hpc.elasticity`)
-    deformation        of the whole crystal, sublattices displaced                                 (`hpc.sites`)
+                       the misfit of the two lattices relaxes radially                             (`elasticity`)
+    deformation        of the whole crystal, sublattices displaced                                 (`sites`)
     relaxation         radially, amplitude · exp(-depth / decay), outwards > 0
     disorder           Gaussian displacements, independent from site to site
 
@@ -26,13 +26,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from hpc.elasticity import misfit_stretch
-from hpc.faults import Stacking, frame_layer, layers_within, random_stacking
-from hpc.material import Kind, Material, equivalent_positions, load_material
-from hpc.planes import facet_shifts, single_planes
-from hpc.shapes import reach
-from hpc.sites import Sites, cut_sites, deformation, dot_kinds, find_centre
-from hpc.variant import Centre, Coating, Disorder, Faults, Lattice, Shape, Variant
+from hpc.structure.elasticity import misfit_stretch
+from hpc.structure.faults import Stacking, frame_layer, layers_within, random_stacking
+from hpc.structure.material import Kind, Material, equivalent_positions, load_material
+from hpc.structure.planes import facet_shifts, single_planes
+from hpc.structure.shapes import reach
+from hpc.structure.sites import Sites, cut_sites, deformation, dot_kinds, find_centre
+from hpc.structure.variant import Centre, Coating, Disorder, Faults, Lattice, Shape, Variant
 
 __all__ = ["build_particle", "is_nested", "is_random", "particle_kinds"]
 
@@ -66,7 +66,8 @@ def _is_stacked(faults: Faults) -> bool:
 def particle_kinds(variant: Variant) -> tuple[Kind, ...]:
     """The kinds of `build_particle`: those of the core, then the shell's with its material in their label.
 
-    As `hpc.sites.dot_kinds`, except that a site of the core is one whole scatterer where a skin is partly occupied.
+    As `hpc.structure.sites.dot_kinds`, except that a site of the core is one whole scatterer where a skin is partly
+    occupied.
     """
     kinds = _whole_kinds(variant)
     if variant.coating.material is None:

@@ -40,8 +40,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc.material import Material, equivalent_positions
-from hpc.variant import Faults
+from hpc.structure.material import Material, equivalent_positions
+from hpc.structure.variant import Faults
 
 __all__ = [
     "AXES",

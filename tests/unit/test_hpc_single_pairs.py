@@ -5,10 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from hpc import pairs
-from hpc.material import kind_pairs
-from hpc.moments import MOMENTS, choose_bins
-from hpc.pairs import (
+from hpc.pairs import single as pairs
+from hpc.pairs.moments import MOMENTS, choose_bins
+from hpc.pairs.single import (
     add_to_weights,
     available_memory,
     memory_needed,
@@ -18,6 +17,7 @@ from hpc.pairs import (
     partial_sums_of_positions,
     zero_moments,
 )
+from hpc.structure.material import kind_pairs
 
 RNG = np.random.default_rng(5)
 Q = np.linspace(0.0, 20.0, 101)

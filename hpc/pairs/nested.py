@@ -7,7 +7,7 @@ visited (the other half is its mirror image), and the first site runs over one r
 point symmetry (1/48 of the sites for a centred cubic particle). A shell writes one row of the histogram, which stays
 in the first-level cache.
 
-Exact for every nested family of `hpc.crystal`; counts are int64 and overflow nowhere below 10⁹ sites.
+Exact for every nested family of `hpc.structure.lattice_sites`; counts are int64 and overflow nowhere below 10⁹ sites.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from hpc.crystal import NestedSites
-from hpc.material import kind_pairs
+from hpc.structure.lattice_sites import NestedSites
+from hpc.structure.material import kind_pairs
 
 __all__ = [
     "NestedFamily",

@@ -13,7 +13,7 @@ holds fractional coordinates 0 <= x < n, without the closing faces.
 
 What is refused: a crystal without symmetry, in a setting that is not tabulated, or with disorder that a sum over
 independent sites cannot describe (disorder groups, alternative positions closer than a bond), besides what
-`hpc.atoms` refuses.
+`hpc.structure.atoms` refuses.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from hpc.atoms import CLOSEST, Atoms, make_atoms
-from hpc.material import Kind, Material, equivalent_positions
-from hpc.sites import cell_vectors
+from hpc.structure.atoms import CLOSEST, Atoms, make_atoms
+from hpc.structure.material import Kind, Material, equivalent_positions
+from hpc.structure.sites import cell_vectors
 
 __all__ = ["is_crystal", "read_material", "read_structure", "repeat_cell"]
 

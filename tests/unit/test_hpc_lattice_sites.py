@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpc.crystal import cut_nested_sites
-from hpc.material import Kind, Material, load_material, material_names
-from hpc.shapes import SHAPES
-from hpc.sites import cut_sites, shells
-from hpc.variant import Shape, Surface, Variant
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import Kind, Material, load_material, material_names
+from hpc.structure.shapes import SHAPES
+from hpc.structure.sites import cut_sites, shells
+from hpc.structure.variant import Shape, Surface, Variant
 
 PBS = load_material("pbs")
 CELL = 5.936

@@ -1,14 +1,15 @@
 """A variant and the sizes that are asked for -> the pair tables of all its particles.
 
-`plan_counting` chooses the engine (`hpc.counting`), cuts the sites and knows what the count will cost; `count_family`
-does it all in this process.
+`plan_counting` chooses the engine (`hpc.pairs.counting`), cuts the sites and knows what the count will cost;
+`count_family` does it all in this process.
 
 Where sites enter a nested family at too many sizes, these are first put on steps of `Sampling.cut_step`
-(`hpc.sites.merge_sizes`); the particles of monodisperse ensembles are left as they are. Particles that are not nested
-are built row by row, at least one for each `Sampling.size_step` (`hpc.size_rows`); for monodisperse ensembles, at
-exactly their diameter, in a row of no width.
+(`hpc.structure.sites.merge_sizes`); the particles of monodisperse ensembles are left as they are. Particles that are
+not nested are built row by row, at least one for each `Sampling.size_step` (`hpc.pairs.size_rows`); for monodisperse
+ensembles, at exactly their diameter, in a row of no width.
 
-Size-dependent strain ε(D) = c + d/D stretches the particle of each row as a whole, on fixed nodes (`hpc.moments`).
+Size-dependent strain ε(D) = c + d/D stretches the particle of each row as a whole, on fixed nodes
+(`hpc.pairs.moments`).
 
 Symbols: D diameter [Å], σ relative standard deviation, ε strain, k row.
 """
@@ -21,17 +22,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hpc.counting import Counting, CutCounting, LadderCounting, LatticeCounting
-from hpc.crystal import cut_nested_sites
 from hpc.device import Device, select_device
 from hpc.ensemble import largest_diameter, smallest_diameter
-from hpc.material import Kind, equivalent_positions, kind_pairs
-from hpc.moments import Bins, choose_bins
-from hpc.nested import NestedFamily, PairTable
-from hpc.particles import is_nested, particle_kinds
-from hpc.sites import cut_sites, dot_kinds, find_centre, merge_sizes
-from hpc.size_rows import NO_WIDTH, rows_of_sites, with_exact
-from hpc.variant import Faults, Lattice, Variant
+from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCounting
+from hpc.pairs.moments import Bins, choose_bins
+from hpc.pairs.nested import NestedFamily, PairTable
+from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
+from hpc.structure.lattice_sites import cut_nested_sites
+from hpc.structure.material import Kind, equivalent_positions, kind_pairs
+from hpc.structure.particles import is_nested, particle_kinds
+from hpc.structure.sites import cut_sites, dot_kinds, find_centre, merge_sizes
+from hpc.structure.variant import Faults, Lattice, Variant
 
 __all__ = ["Sampling", "Sizes", "count_family", "plan_counting", "variant_kinds"]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.form_factors import check_element
-from hpc.material import Kind, kind_pairs
+from hpc.structure.material import Kind, kind_pairs
 
 __all__ = ["CLOSEST", "Atoms", "SiteClasses", "expand_to_kinds", "group_sites", "make_atoms"]
 

@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpc.faults import Stacking, stacked_sites
-from hpc.material import Kind, Material, equivalent_positions
-from hpc.shapes import Gauge, gauge, reach
-from hpc.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
+from hpc.structure.faults import Stacking, stacked_sites
+from hpc.structure.material import Kind, Material, equivalent_positions
+from hpc.structure.shapes import Gauge, gauge, reach
+from hpc.structure.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
 
 __all__ = [
     "Sites",
@@ -93,7 +93,7 @@ def cut_sites(
 
     Args:
         variant: the sort of dot. What depends on a particle's own surface or on chance (`disorder` but for vacancies,
-            `coating`, single fault planes and facets) is left to `hpc.particles`.
+            `coating`, single fault planes and facets) is left to `hpc.structure.particles`.
         centre: site label, "bond", "cell" or fractional coordinates; see `find_centre`.
         diameter_max: diameter of the largest particle [Å].
         stacking: one sequence of {111} layers, instead of the mean over all that `variant.faults` asks for.
@@ -174,7 +174,7 @@ def _candidates(
     elif stacking is None:
         raise ValueError(
             "surface.site and faults: which neighbours a site lacks depends on the stacking, so there is no mean over "
-            "all of them; build explicit stackings (hpc.particles), or set one of the two to null"
+            "all of them; build explicit stackings (hpc.structure.particles), or set one of the two to null"
         )
     else:
         vectors = nearest_neighbours(material, label)[0]

@@ -1,6 +1,6 @@
 """Fault planes of single dots: twin and deformation planes at drawn heights, {111} facets in the wrong position.
 
-A plane changes the sequence of layers of the whole dot (`hpc.faults.Stacking`):
+A plane changes the sequence of layers of the whole dot (`hpc.structure.faults.Stacking`):
 
     deformation   the step from layer k to k+1 is reversed: all beyond shifts by a/6 <112>
     twin          all steps beyond layer k are reversed: layer k is a mirror plane of the frame
@@ -21,9 +21,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hpc.faults import AXES, FORWARDS, LOWER, THIRD, UPPER, Stacking, check_turn, places
-from hpc.material import Material
-from hpc.variant import Faults
+from hpc.structure.faults import AXES, FORWARDS, LOWER, THIRD, UPPER, Stacking, check_turn, places
+from hpc.structure.material import Material
+from hpc.structure.variant import Faults
 
 __all__ = ["add_plane", "facet_shifts", "single_planes"]
 

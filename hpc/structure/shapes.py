@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from hpc.variant import Shape
+    from hpc.structure.variant import Shape
 
 __all__ = ["SHAPES", "Form", "Gauge", "gauge", "reach"]
 

@@ -1,0 +1,1 @@
+"""What a dot is, and where its atoms are."""
