@@ -216,8 +216,9 @@ class _Counter:
         part = (world.rank, world.size)
         # Shares of the pairs are rounded so that their sum has the same bits for any number of them.
         if self._device.kind == "cuda":
-            from hpc.cuda.pairs import pair_moments_cuda, require_every_pair
+            from hpc.cuda.pairs import check_tolerance, pair_moments_cuda, require_every_pair
 
+            check_tolerance(self._chosen.tolerance)
             moments = pair_moments_cuda(positions, bins, self._device, part=part)
             world.sum_in_place(moments)
             require_every_pair(moments, [len(one) for one in positions], bins)

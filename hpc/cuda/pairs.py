@@ -44,6 +44,7 @@ __all__ = [
     "MACROS",
     "SMALLEST_TOLERANCE",
     "PairPlan",
+    "check_tolerance",
     "kernel_source",
     "moments_of_sums",
     "pair_moments_cuda",
@@ -326,6 +327,19 @@ def moments_of_sums(sums: np.ndarray, *, fraction_bits: int = MACROS["FRACTION_B
         lifted = signed[:, 0] << (fraction_bits - m) if m % 2 else 0
         moments[..., m] = (signed[:, m] - lifted) * 2.0 ** (1 - (fraction_bits if m else 0))
     return moments
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance of I(Q) that the kernel cannot keep.
+
+    Raises:
+        ValueError: it is below `SMALLEST_TOLERANCE`.
+    """
+    if tolerance < SMALLEST_TOLERANCE:
+        raise ValueError(
+            f"tolerance must be >= {SMALLEST_TOLERANCE:g} on a GPU, which counts distances in fixed point, "
+            f"got {tolerance:g}; choose a larger one, or device=cpu"
+        )
 
 
 def require_every_pair(moments: np.ndarray, sizes: Sequence[int], bins: Bins) -> None:

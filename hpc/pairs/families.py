@@ -30,7 +30,7 @@ from hpc.pairs.nested import NestedFamily, PairTable
 from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import Kind, equivalent_positions, kind_pairs
-from hpc.structure.particles import is_nested, particle_kinds
+from hpc.structure.particles import is_nested, is_random, particle_kinds
 from hpc.structure.sites import cut_sites, dot_kinds, find_centre, merge_sizes
 from hpc.structure.variant import Faults, Lattice, Variant
 
@@ -119,6 +119,10 @@ def plan_counting(
 
     counting: Counting
     if not is_nested(variant):
+        if device.kind == "cuda":
+            from hpc.cuda.pairs import check_tolerance
+
+            check_tolerance(sampling.tolerance)
         counting = _plan_ladder(variant, sizes, sampling, bins)
     elif _on_integers(variant):
         counting = _plan_lattice(variant, sizes, sampling, device)
@@ -220,22 +224,9 @@ def _plan_ladder(
         variant,
         diameter=diameter,
         size=size,
-        realisations=sampling.realisations if _is_random(variant) else 1,
+        realisations=sampling.realisations if is_random(variant) else 1,
         seed=sampling.seed,
         choose_bins=bins,
-    )
-
-
-def _is_random(variant: Variant) -> bool:
-    """Whether two particles of one size differ."""
-    faults, disorder = variant.faults, variant.disorder
-    return bool(
-        disorder.core
-        or disorder.surface
-        or faults.planes
-        or faults.facets
-        or faults.deformation
-        or faults.growth
     )
 
 

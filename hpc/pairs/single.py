@@ -389,8 +389,8 @@ def partial_sums_of_positions(
         (pair, q) float64, in the order of `kind_pairs`, ordered pairs i ≠ j.
 
     Raises:
-        ValueError: bad positions, two sites at one position, a width too coarse for the tolerance, or too little
-            memory.
+        ValueError: bad positions, two sites at one position, a width too coarse for the tolerance, a tolerance that
+            the device cannot keep, or too little memory.
     """
     q = np.asarray(q, dtype=np.float64)
     q_max = float(np.abs(q).max(initial=0.0))
@@ -398,8 +398,9 @@ def partial_sums_of_positions(
     _require_memory(memory_needed(positions, bins, len(q), threads=threads), "this particle")
     weights: Any
     if device is not None and device.kind == "cuda":
-        from hpc.cuda.pairs import pair_moments_cuda
+        from hpc.cuda.pairs import check_tolerance, pair_moments_cuda
 
+        check_tolerance(tolerance)
         weights = bins.node_weights(pair_moments_cuda(positions, bins, device))
     else:
         weights = pair_weights(positions, bins, threads=threads)

@@ -20,8 +20,11 @@ from hpc.cuda.pairs import (
     require_every_pair,
 )
 from hpc.device import Device, select_device
+from hpc.pairs.families import Sampling, Sizes, plan_counting
 from hpc.pairs.moments import Bins
-from hpc.structure.material import kind_pairs
+from hpc.pairs.single import partial_sums_of_positions
+from hpc.structure.material import kind_pairs, load_material
+from hpc.structure.variant import Disorder, Shape, Variant
 
 WIDTH = 0.0125  # Å
 SHARED_H100 = 227 * 1024
@@ -335,8 +338,20 @@ def test_more_than_the_memory_of_the_gpu(on_cpu: Callable[..., Device]) -> None:
 
 
 def test_needs_a_gpu() -> None:
-    with pytest.raises(ValueError, match=r"pair_moments_cuda needs a GPU, got CPU .*hpc\.pairs on the CPU"):
+    with pytest.raises(ValueError, match=r"pair_moments_cuda needs a GPU, got CPU .*hpc\.pairs"):
         pair_moments_cuda([np.eye(3)], _make_bins(800), select_device("cpu"))
+
+
+def test_a_tolerance_that_fixed_point_cannot_keep(on_cpu: Callable[..., Device]) -> None:
+    q = np.linspace(1.0, 20.0, 40)
+    with pytest.raises(ValueError, match=r"tolerance must be >= 1e-07 on a GPU.*got 1e-08; .* device=cpu"):
+        partial_sums_of_positions([np.eye(3)], q, tolerance=1e-8, device=on_cpu())
+    variant = Variant(
+        material=load_material("pbs"), shape=Shape(name="sphere"), disorder=Disorder(relaxation=0.1)
+    )
+    sizes = Sizes(diameter=np.array([15.0]), sigma=np.array([0.0]), tail=1e-4)
+    with pytest.raises(ValueError, match=r"tolerance must be >= 1e-07 on a GPU"):
+        plan_counting(variant, sizes, q_max=20.0, device=on_cpu(), sampling=Sampling(tolerance=1e-8))
 
 
 def _broken(right: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
