@@ -40,3 +40,16 @@ def test_bench_pairs(repo_root: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     by_number = [record for record in records if record["benchmark"] == "pattern_by_number_of_atoms"]
     assert [record["config"]["atoms"] for record in by_number] == [1021]
     assert by_number[0]["result"]["added_mb"] < by_number[0]["result"]["announced_mb"]
+
+
+def test_family_benchmark(repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_families")
+    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    families = [record for record in records if record["benchmark"] == "pairs_of_family"]
+    assert [record["config"]["engine"] for record in families] == ["lattice", "cut", "cut", "ladder"]
+    assert all(record["result"]["sizes"] > 5 for record in families)
+    assert [record["config"]["ranks"] for record in records[len(families) :]] == [1, 2]
+    for name in ("common", "bench_pairs", "bench_families", "pattern_of"):
+        sys.modules.pop(name, None)
