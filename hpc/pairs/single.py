@@ -46,6 +46,7 @@ __all__ = [
     "pair_weight_shares",
     "pair_weights",
     "partial_sums_of_positions",
+    "require_memory",
     "zero_moments",
 ]
 
@@ -265,12 +266,20 @@ def available_memory() -> int:
     return min(found)
 
 
-def _require_memory(needed: int, what: str) -> None:
+def require_memory(
+    needed: float,
+    what: str,
+    advice: str = "ask for a smaller Q, a larger tolerance, fewer kinds of atoms or fewer threads",
+) -> None:
+    """Refuse what this process has no room for.
+
+    Raises:
+        ValueError: `what` needs more bytes than there are; the message ends with the advice.
+    """
     there = available_memory()
     if needed > there:
         raise ValueError(
-            f"{what} needs {needed / 1e9:.3g} GB of memory, and {there / 1e9:.3g} GB are there; "
-            "ask for a smaller Q, a larger tolerance, fewer kinds of atoms or fewer threads"
+            f"{what} needs {needed / 1e9:.3g} GB of memory, and {there / 1e9:.3g} GB are there; {advice}"
         )
 
 
@@ -328,7 +337,7 @@ def pair_weight_shares(
         raise ValueError(
             f"the bins reach to {bins.extent:g} Å, but sites may be {extent:g} Å apart; choose bins for that extent"
         )
-    _require_memory(memory_needed(positions, bins, 0, threads=threads), "the pair histogram")
+    require_memory(memory_needed(positions, bins, 0, threads=threads), "the pair histogram")
     axes = [
         np.ascontiguousarray(one[np.lexsort(np.floor(one / _CUBE).T)].T, dtype=np.float64)
         for one in positions
@@ -395,7 +404,7 @@ def partial_sums_of_positions(
     q = np.asarray(q, dtype=np.float64)
     q_max = float(np.abs(q).max(initial=0.0))
     bins = choose_bins(pair_extent(positions), q_max=q_max, tolerance=tolerance, width=width)
-    _require_memory(memory_needed(positions, bins, len(q), threads=threads), "this particle")
+    require_memory(memory_needed(positions, bins, len(q), threads=threads), "this particle")
     weights: Any
     if device is not None and device.kind == "cuda":
         from hpc.cuda.pairs import check_tolerance, pair_moments_cuda

@@ -204,7 +204,9 @@ def test_wrong_kernel_is_detected(
 
 
 def test_needs_a_gpu() -> None:
-    with pytest.raises(ValueError, match=r"count_pairs_cuda needs a GPU, got CPU .*hpc\.pairs\.nested\.count_pairs"):
+    with pytest.raises(
+        ValueError, match=r"count_pairs_cuda needs a GPU, got CPU .*hpc\.pairs\.nested\.count_pairs"
+    ):
         count_pairs_cuda(_sites("pbs", "Pb", 10.0), select_device("cpu"))
 
 

@@ -326,3 +326,16 @@ def test_every_choice_of_every_group_can_be_counted(group, name):
     sums = particle_sums(family, row_of(family, 18.0))
     assert np.isfinite(sums).all()
     assert counting.extent >= 15.0
+
+
+@pytest.mark.parametrize("groups", [{}, FAULTED])
+def test_a_particle_that_memory_cannot_hold_is_refused_before_it_is_cut(groups):
+    with pytest.raises(ValueError, match=r"PbS particle of 4e\+04 nm.* are there; ask for smaller diameters"):
+        plan(variant(**groups), sizes(diameter=(4e5,), sigma=(0.0,)))
+
+
+def test_a_table_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch):
+    counting = plan(variant())
+    monkeypatch.setattr("hpc.pairs.single.available_memory", lambda: counting.memory - 1)
+    with pytest.raises(ValueError, match=r"pair table of \d+ sizes needs .* are there; ask for smaller"):
+        count_family(counting)
