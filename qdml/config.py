@@ -10,7 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
-from qdml.config_augment import (
+from qdml.augmentation.config import (
     AllaraConfig,
     InstrumentConfig,
     InstrumentRecipeConfig,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qdml.augmentation.recipes import AllaraRecipe, Recipe, build_recipe
 from qdml.checkpoint import training_config
 from qdml.config import ClassConfig, EvaluateConfig
 from qdml.dataset import Rows, fingerprint, lane_generator, nearest_class, read_rows, split_samples
@@ -27,7 +28,6 @@ from qdml.metrics import (
     reliability,
 )
 from qdml.preprocess import network_input
-from qdml.recipes import AllaraRecipe, Recipe, build_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

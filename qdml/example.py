@@ -39,7 +39,7 @@ class Sample:
     strain: float
     """Isotropic strain."""
     solvent: str
-    """A name of `qdml.solvents.LIQUIDS`."""
+    """A name of `qdml.augmentation.solvents.LIQUIDS`."""
     fraction: float
     """Nanocrystals' share of the area of the pattern."""
     peak_counts: float
@@ -130,7 +130,7 @@ def _expected(sample: Sample, q: np.ndarray) -> np.ndarray:
     from hpc.dots import dot_pattern
     from hpc.form_factors import energy_of_wavelength
     from hpc.structure.material import load_material
-    from qdml.solvents import liquid_profile
+    from qdml.augmentation.solvents import liquid_profile
 
     uniform = np.arange(q[0] - 0.02, q[-1] + 0.02, _Q_STEP)
     dots = dot_pattern(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from qdml.answer import Answer
-    from qdml.measured import OnGrid, Pattern, Radiation
+    from qdml.measured.answer import Answer
+    from qdml.measured.patterns import OnGrid, Pattern, Radiation
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a message about the input."""
     options = _parser().parse_args(arguments)
-    from qdml.measured import Radiation
+    from qdml.measured.patterns import Radiation
 
     try:
         radiation = Radiation(
@@ -70,10 +70,10 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     from rich.console import Console
     from rich.progress import track
 
-    from qdml.answer import answer_pattern
     from qdml.checkpoint import load_model
-    from qdml.figure import draw_answer
-    from qdml.inference import model_grid, trained_windows
+    from qdml.measured.answer import answer_pattern
+    from qdml.measured.figure import draw_answer
+    from qdml.measured.inference import model_grid, trained_windows
 
     module, card = load_model(model)
     window, _ = trained_windows(card)
@@ -104,8 +104,8 @@ def _read_all(
     files: Sequence[Path], radiation: Radiation, q: np.ndarray, window: tuple[float, float]
 ) -> list[tuple[Pattern, OnGrid]]:
     """Read and check every file; one message names every file that cannot be used."""
-    from qdml.columns import FileError
-    from qdml.measured import read_pattern, regrid
+    from qdml.measured.columns import FileError
+    from qdml.measured.patterns import read_pattern, regrid
 
     patterns, problems = [], []
     for path in files:

@@ -128,8 +128,8 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
 def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, Any, Any]:
     """The store, this process's lanes of it, and the recipe."""
     from hpc.store import open_store
+    from qdml.augmentation.recipes import build_recipe
     from qdml.dataset import check_classes, read_lanes
-    from qdml.recipes import build_recipe
 
     store = open_store(config.data.store)
     check_classes(store, config.classes)

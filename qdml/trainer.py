@@ -15,13 +15,13 @@ from typing import Any, Literal
 import torch
 
 from hpc.progress import Progress
+from qdml.augmentation.recipes import Recipe
 from qdml.checkpoint import ModelFolder
 from qdml.config import OptimConfig, TrainConfig
 from qdml.dataset import Lane, lane_generator, nearest_class
 from qdml.distributed import Processes
 from qdml.losses import class_loss, class_probabilities
 from qdml.preprocess import network_input
-from qdml.recipes import Recipe
 from qdml.stopwatch import Stopwatch
 
 __all__ = ["Trainer", "learning_rate"]

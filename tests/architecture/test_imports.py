@@ -17,7 +17,15 @@ MODULES = {
     for path in sorted((ROOT / room).rglob("*.py"))
 }
 
-COMMANDS = ("hpc.simulate", "hpc.pattern", "hpc.storetool", "qdml.train", "qdml.evaluate", "qdml.predict")
+COMMANDS = (
+    "hpc.simulate",
+    "hpc.pattern",
+    "hpc.storetool",
+    "qdml.train",
+    "qdml.evaluate",
+    "qdml.predict",
+    "qdml.fit",
+)
 # library -> the only modules that import it, as patterns
 DOORS = {
     "mpi4py": ("hpc.mpi",),
@@ -34,11 +42,18 @@ SHARED = (
     "store",
     "device",
     "dots",
-    "structure.lattice_sites",
-    "structure.material",
+    "pairs.families",
+    "pairs.nested",
+    "structure",
     "ensemble",
     "form_factors",
+    "radiation",
     "debye",
+    "transform",
+    "motion",
+    "texture",
+    "instrument",
+    "liquids",
     "progress",
 )
 

@@ -7,9 +7,9 @@ import pytest
 
 from hpc.dots import dot_pattern
 from hpc.structure.material import load_material
-from qdml.answer import doubts
-from qdml.comparison import compare
-from qdml.inference import (
+from qdml.measured.answer import doubts
+from qdml.measured.comparison import compare
+from qdml.measured.inference import (
     ClassProbabilities,
     class_edges,
     estimate_of_classes,
@@ -17,7 +17,7 @@ from qdml.inference import (
     trained_windows,
     volume_diameter,
 )
-from qdml.measured import OnGrid
+from qdml.measured.patterns import OnGrid
 
 SIZES = np.arange(2.0, 10.1, 0.5)
 SIGMAS = np.array([0.05, 0.10, 0.15, 0.20])

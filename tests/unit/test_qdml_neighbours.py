@@ -5,7 +5,7 @@ import pytest
 
 from hpc.form_factors import scattering_factor
 from hpc.structure.material import load_material
-from qdml.neighbours import CORRELATION_NODES, neighbour_terms
+from qdml.augmentation.neighbours import CORRELATION_NODES, neighbour_terms
 
 Q = np.arange(1.0, 15.0, 0.05)
 A = 5.936

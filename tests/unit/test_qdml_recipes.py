@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 
 from hpc.dots import dot_pattern
 from hpc.structure.material import load_material
+from qdml.augmentation.recipes import AREA, build_recipe
+from qdml.augmentation.solvents import liquid_profile
 from qdml.config import TrainConfig, read_config
-from qdml.recipes import AREA, build_recipe
-from qdml.solvents import liquid_profile
 
 CPU = torch.device("cpu")
 Q = np.arange(0.9, 14.0, 0.02)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpc.structure.material import load_material
-from qdml.reflections import direction_weights
+from qdml.augmentation.reflections import direction_weights
 
 A = 5.936
 Q = np.arange(1.0, 14.0, 0.01)

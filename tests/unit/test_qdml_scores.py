@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import poisson
 
+from qdml.augmentation.recipes import AllaraRecipe
 from qdml.config import AllaraConfig, ClassConfig, SolventConfig
 from qdml.limits import exact_posterior
 from qdml.losses import class_labels, class_loss, class_probabilities
@@ -16,7 +17,6 @@ from qdml.metrics import (
     mean_absolute_error,
     reliability,
 )
-from qdml.recipes import AllaraRecipe
 
 CLASSES = ClassConfig(diameter_nm=(2.0, 3.0, 4.0), sigma=(0.05, 0.1))
 DIAMETER, SIGMA = (

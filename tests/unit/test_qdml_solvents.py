@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qdml.augmentation.solvents import LIQUIDS, liquid_profile, solvent_profile
 from qdml.config import SolventConfig
-from qdml.solvents import LIQUIDS, liquid_profile, solvent_profile
 
 Q = np.arange(0.6, 15.0, 0.02)
 

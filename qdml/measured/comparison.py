@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.structure.material import Material
-from qdml.measured import OnGrid
-from qdml.solvents import LIQUIDS, liquid_profile
+from qdml.augmentation.solvents import LIQUIDS, liquid_profile
+from qdml.measured.patterns import OnGrid
 
 __all__ = ["Comparison", "compare"]
 

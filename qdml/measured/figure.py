@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdml.inference import Estimate, class_edges
+from qdml.measured.inference import Estimate, class_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qdml.answer import Answer
+    from qdml.measured.answer import Answer
 
 __all__ = ["draw_answer"]
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from hpc.structure.material import Material
-from qdml.augment import (
+from qdml.augmentation.effects import (
     SmoothField,
     blur,
     mix,
@@ -34,10 +34,10 @@ from qdml.augment import (
     window_mask,
     with_kalpha2,
 )
+from qdml.augmentation.neighbours import CORRELATION_NODES, neighbour_terms
+from qdml.augmentation.reflections import direction_weights
+from qdml.augmentation.solvents import solvent_profile
 from qdml.config import AllaraConfig, InstrumentRecipeConfig, SolventConfig
-from qdml.neighbours import CORRELATION_NODES, neighbour_terms
-from qdml.reflections import direction_weights
-from qdml.solvents import solvent_profile
 
 __all__ = ["AREA", "AllaraRecipe", "InstrumentRecipe", "Recipe", "build_recipe"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.structure.material import Material
-from qdml.comparison import Comparison, compare
-from qdml.inference import (
+from qdml.measured.comparison import Comparison, compare
+from qdml.measured.inference import (
     ClassProbabilities,
     Estimate,
     estimate_of_classes,
@@ -20,7 +20,7 @@ from qdml.inference import (
     trained_windows,
     volume_diameter,
 )
-from qdml.measured import OnGrid, Pattern
+from qdml.measured.patterns import OnGrid, Pattern
 
 if TYPE_CHECKING:
     from torch import nn

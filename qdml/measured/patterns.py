@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from qdml.columns import Columns, FileError, read_columns
+from qdml.measured.columns import Columns, FileError, read_columns
 
 __all__ = ["OnGrid", "Pattern", "Radiation", "read_pattern", "regrid"]
 

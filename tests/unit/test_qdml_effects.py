@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdml.augment import (
+from qdml.augmentation.effects import (
     KALPHA2_SCALE,
     SmoothField,
     blur,

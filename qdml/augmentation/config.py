@@ -29,7 +29,7 @@ class SolventConfig:
     """Wavelength [Å] if the file's first column is 2θ in degrees; null if it is Q in Å⁻¹."""
 
     def __post_init__(self) -> None:
-        from qdml.solvents import LIQUIDS
+        from qdml.augmentation.solvents import LIQUIDS
 
         require(
             self.file is not None or self.name in LIQUIDS,

@@ -148,7 +148,7 @@ def solvent_profile(solvent: SolventConfig, q: np.ndarray) -> np.ndarray:
 
 
 def _measured_profile(solvent: SolventConfig, q: np.ndarray) -> np.ndarray:
-    from qdml.measured import read_pattern, regrid
+    from qdml.measured.patterns import read_pattern, regrid
 
     assert solvent.file is not None
     unit = "1/A" if solvent.wavelength is None else None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
-from qdml.measured import OnGrid
+from qdml.measured.patterns import OnGrid
 
 if TYPE_CHECKING:
     import torch

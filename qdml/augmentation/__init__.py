@@ -1,0 +1,1 @@
+"""Clean patterns -> what a detector would have counted, in batches."""

@@ -1,0 +1,1 @@
+"""Measured files: reading, the answer of a network, how it is shown."""
