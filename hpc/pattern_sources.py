@@ -194,7 +194,7 @@ class _Counter:
         from threadpoolctl import threadpool_limits
 
         from hpc.pairs.moments import choose_bins, estimated_error
-        from hpc.pairs.single import memory_needed, pair_extent, pair_weight_shares
+        from hpc.pairs.single import memory_needed, pair_extent, pair_weights
         from hpc.transform import partial_sums
 
         q_max, world = float(q.max()), self._world
@@ -213,20 +213,11 @@ class _Counter:
                 "%s: %d atoms, %.3g pairs, bins of %.4g Å, estimated error %.1e of I(Q), %.0f MB, %s",
                 *(self._name, self._n_atoms, pairs, bins.width, error, memory / 1e6, self._device),
             )
-        part = (world.rank, world.size)
-        # Shares of the pairs are rounded so that their sum has the same bits for any number of them.
         if self._device.kind == "cuda":
-            from hpc.cuda.pairs import check_tolerance, pair_moments_cuda, require_every_pair
+            from hpc.cuda.pairs import check_tolerance
 
             check_tolerance(self._chosen.tolerance)
-            moments = pair_moments_cuda(positions, bins, self._device, part=part)
-            world.sum_in_place(moments)
-            require_every_pair(moments, [len(one) for one in positions], bins)
-            weights = bins.node_weights(moments)
-        else:
-            shares = pair_weight_shares(positions, bins, threads=world.threads, part=part)
-            world.sum_in_place(shares)
-            weights = shares.sum(axis=0)
+        weights = pair_weights(positions, bins, threads=world.threads, device=self._device, world=world)
         with threadpool_limits(1):  # one BLAS thread adds in one order, whatever cores this rank has
             return partial_sums(weights, bins.nodes, q)
 

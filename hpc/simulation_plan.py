@@ -15,9 +15,9 @@ from hpc.config_variants import title
 from hpc.device import Device
 from hpc.ensemble import OVERHANG, fine_step
 from hpc.grid import grid_samples, q_values
+from hpc.memory import available_memory
 from hpc.pairs.counting import Counting
 from hpc.pairs.families import Sampling, Sizes, plan_counting, variant_kinds
-from hpc.pairs.single import available_memory
 from hpc.schema import DIAMETER, SIGMA, STRAIN, VARIANT
 from hpc.store_writing import BasisLayout, Layout
 from hpc.structure.material import Kind

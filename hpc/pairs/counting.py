@@ -267,16 +267,9 @@ class LadderCounting:
         for centre, realisation in builds:
             positions = self._build(self._sizes[unit], centre, realisation)
             atoms[unit] += [len(one) for one in positions]
-            weights[:, unit] += self._pair_weights(positions, device, threads)
+            weights[:, unit] += pair_weights(positions, self._bins, threads=threads, device=device)
         atoms[unit] /= len(builds)
         weights[:, unit] /= len(builds)
-
-    def _pair_weights(self, positions: list[np.ndarray], device: Device, threads: int) -> np.ndarray:
-        if device.kind == "cuda":
-            from hpc.cuda.pairs import pair_moments_cuda
-
-            return self._bins.node_weights(pair_moments_cuda(positions, self._bins, device))
-        return pair_weights(positions, self._bins, threads=threads)
 
     def family(self, tables: list[np.ndarray]) -> NestedFamily:
         """What each row has more than the one before."""

@@ -24,10 +24,10 @@ import numpy as np
 
 from hpc.device import Device, select_device
 from hpc.ensemble import largest_diameter, smallest_diameter
+from hpc.memory import require_memory
 from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCounting
 from hpc.pairs.moments import Bins, choose_bins
 from hpc.pairs.nested import NestedFamily, PairTable
-from hpc.pairs.single import require_memory
 from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import Kind, equivalent_positions, kind_pairs

@@ -18,7 +18,6 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +27,18 @@ from numba import njit, types
 from numba.extending import intrinsic
 from threadpoolctl import threadpool_limits
 
+from hpc.memory import require_memory
 from hpc.pairs.moments import MOMENTS, NODES, Bins, choose_bins
 from hpc.structure.material import kind_pairs
 from hpc.transform import partial_sums
 
 if TYPE_CHECKING:
     from hpc.device import Device
+    from hpc.mpi import World
 
 __all__ = [
     "add_to_moments",
     "add_to_weights",
-    "available_memory",
     "default_threads",
     "make_scratch",
     "memory_needed",
@@ -46,7 +46,6 @@ __all__ = [
     "pair_weight_shares",
     "pair_weights",
     "partial_sums_of_positions",
-    "require_memory",
     "zero_moments",
 ]
 
@@ -249,40 +248,6 @@ def memory_needed(
     return particle + histograms + weights + transform
 
 
-def available_memory() -> int:
-    """Memory that this process may still take [bytes]: of the machine, or of its control group where that is less."""
-    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    try:
-        # Pages of files count as used there, but make room when asked for.
-        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-        found = [1024 * int(line[1]) for line in lines if line[0] == "MemAvailable:"] or found
-        group = Path("/sys/fs/cgroup")
-        if (limit := (group / "memory.max").read_text().strip()) != "max":
-            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])
-            found.append(max(0, int(limit) - used))
-    except (OSError, KeyError):
-        pass  # not Linux, or without the second version of control groups: what is known by now
-    return min(found)
-
-
-def require_memory(
-    needed: float,
-    what: str,
-    advice: str = "ask for a smaller Q, a larger tolerance, fewer kinds of atoms or fewer threads",
-) -> None:
-    """Refuse what this process has no room for.
-
-    Raises:
-        ValueError: `what` needs more bytes than there are; the message ends with the advice.
-    """
-    there = available_memory()
-    if needed > there:
-        raise ValueError(
-            f"{what} needs {needed / 1e9:.3g} GB of memory, and {there / 1e9:.3g} GB are there; {advice}"
-        )
-
-
 def _quanta(n: int) -> tuple[float, float]:
     """Powers of two whose multiples float64 adds exactly, for the weights of n sites and for what rounding them leaves.
 
@@ -293,13 +258,22 @@ def _quanta(n: int) -> tuple[float, float]:
     return coarse, coarse * 2.0**-34
 
 
-def pair_weights(positions: Sequence[np.ndarray], bins: Bins, *, threads: int | None = None) -> np.ndarray:
+def pair_weights(
+    positions: Sequence[np.ndarray],
+    bins: Bins,
+    *,
+    threads: int | None = None,
+    device: Device | None = None,
+    world: World | None = None,
+) -> np.ndarray:
     """Ordered pairs i ≠ j of a particle, as weights of the nodes of its bins.
 
     Args:
         positions: for each kind, (n, 3) float64 [Å]; n may be 0.
         bins: of distances; they must reach as far as `pair_extent`.
         threads: cores to use; all that this process may use when None. The result does not depend on it.
+        device: where to count; the CPU when None. A GPU keeps tolerances down to `hpc.cuda.pairs.check_tolerance`.
+        world: ranks that share the pairs, each with the same arguments; the result does not depend on their number.
 
     Returns:
         (pair, n_nodes) float64. `pair` runs over `kind_pairs`; a pair of two kinds holds both orders, so that the sum
@@ -308,7 +282,19 @@ def pair_weights(positions: Sequence[np.ndarray], bins: Bins, *, threads: int | 
     Raises:
         ValueError: bad positions, two sites at one position, bins that end too early, or too little memory.
     """
-    return pair_weight_shares(positions, bins, threads=threads).sum(axis=0)
+    part = (0, 1) if world is None else (world.rank, world.size)
+    if device is not None and device.kind == "cuda":
+        from hpc.cuda.pairs import pair_moments_cuda, require_every_pair
+
+        moments = pair_moments_cuda(positions, bins, device, part=part)
+        if world is not None:
+            world.sum_in_place(moments)
+            require_every_pair(moments, [len(one) for one in positions], bins)
+        return bins.node_weights(moments)
+    shares = pair_weight_shares(positions, bins, threads=threads, part=part)
+    if world is not None:
+        world.sum_in_place(shares)
+    return shares.sum(axis=0)
 
 
 def pair_weight_shares(
@@ -405,14 +391,11 @@ def partial_sums_of_positions(
     q_max = float(np.abs(q).max(initial=0.0))
     bins = choose_bins(pair_extent(positions), q_max=q_max, tolerance=tolerance, width=width)
     require_memory(memory_needed(positions, bins, len(q), threads=threads), "this particle")
-    weights: Any
     if device is not None and device.kind == "cuda":
-        from hpc.cuda.pairs import check_tolerance, pair_moments_cuda
+        from hpc.cuda.pairs import check_tolerance
 
         check_tolerance(tolerance)
-        weights = bins.node_weights(pair_moments_cuda(positions, bins, device))
-    else:
-        weights = pair_weights(positions, bins, threads=threads)
+    weights = pair_weights(positions, bins, threads=threads, device=device)
     # One BLAS thread: it takes milliseconds, more would wait for each other, and add in another order.
     with threadpool_limits(limits=1, user_api="blas"):
         return partial_sums(weights, bins.nodes, q)

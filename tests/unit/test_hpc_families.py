@@ -336,6 +336,6 @@ def test_a_particle_that_memory_cannot_hold_is_refused_before_it_is_cut(groups):
 
 def test_a_table_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch):
     counting = plan(variant())
-    monkeypatch.setattr("hpc.pairs.single.available_memory", lambda: counting.memory - 1)
+    monkeypatch.setattr("hpc.memory.available_memory", lambda: counting.memory - 1)
     with pytest.raises(ValueError, match=r"pair table of \d+ sizes needs .* are there; ask for smaller"):
         count_family(counting)

@@ -5,11 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from hpc.memory import available_memory
 from hpc.pairs import single as pairs
 from hpc.pairs.moments import MOMENTS, choose_bins
 from hpc.pairs.single import (
     add_to_weights,
-    available_memory,
     memory_needed,
     pair_extent,
     pair_weight_shares,
@@ -208,7 +208,7 @@ def test_a_million_atoms_need_less_than_two_gigabytes():
 
 
 def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
-    monkeypatch.setattr(pairs, "available_memory", lambda: 3_000_000)
+    monkeypatch.setattr("hpc.memory.available_memory", lambda: 3_000_000)
     with pytest.raises(
         ValueError, match=r"this particle needs \S+ GB of memory, and 0.003 GB are there; ask for"
     ):

@@ -1,0 +1,42 @@
+"""How much memory there is, and the refusal of what does not fit: before it is asked for, not by the system later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["available_memory", "require_memory"]
+
+
+def available_memory() -> int:
+    """Memory that this process may still take [bytes]: of the machine, or of its control group where that is less."""
+    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        # Pages of files count as used there, but make room when asked for.
+        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+        found = [1024 * int(line[1]) for line in lines if line[0] == "MemAvailable:"] or found
+        group = Path("/sys/fs/cgroup")
+        if (limit := (group / "memory.max").read_text().strip()) != "max":
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])
+            found.append(max(0, int(limit) - used))
+    except (OSError, KeyError):
+        pass  # not Linux, or without the second version of control groups: what is known by now
+    return min(found)
+
+
+def require_memory(
+    needed: float,
+    what: str,
+    advice: str = "ask for a smaller Q, a larger tolerance, fewer kinds of atoms or fewer threads",
+) -> None:
+    """Refuse what this process has no room for.
+
+    Raises:
+        ValueError: `what` needs more bytes than there are; the message ends with the advice.
+    """
+    there = available_memory()
+    if needed > there:
+        raise ValueError(
+            f"{what} needs {needed / 1e9:.3g} GB of memory, and {there / 1e9:.3g} GB are there; {advice}"
+        )
