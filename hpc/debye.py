@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from hpc.radiation import Particle
 from hpc.scattering import Coefficients, PairSums, coefficients, intensity, reduced_pdf
 from hpc.structure.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
 from hpc.transform import partial_sums, sinc
@@ -120,9 +121,11 @@ def iq(
     *,
     energy_kev: float | None = None,
     anomalous: bool = True,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
     compton: bool = False,
     per_atom: bool = False,
-    **particle: Any,
+    **sums: Any,
 ) -> np.ndarray:
     """Intensity I(Q) of a particle given by its atoms.
 
@@ -131,19 +134,26 @@ def iq(
         elements: (n,) chemical symbols.
         q: (q,) [Å⁻¹].
         energy_kev: photon energy [keV]; needed with `anomalous`.
-        anomalous: f' and f'' by energy.
+        anomalous: f' and f'' by energy; X-rays only.
+        particle: "xray" or "neutron".
+        wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         compton: add incoherent scattering.
         per_atom: divide by the number of atoms Σ o.
-        **particle: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
+        **sums: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
 
     Returns:
-        (q,) float64 [electron units].
+        (q,) float64 [electron units; fm² for neutrons].
 
     Raises:
         ValueError: bad atoms, no energy, or q outside the tables.
     """
-    return pair_sums(positions, elements, q, **particle).iq(
-        energy_kev=energy_kev, anomalous=anomalous, compton=compton, per_atom=per_atom
+    return pair_sums(positions, elements, q, **sums).iq(
+        energy_kev=energy_kev,
+        anomalous=anomalous,
+        particle=particle,
+        wavelength=wavelength,
+        compton=compton,
+        per_atom=per_atom,
     )
 
 
@@ -154,10 +164,14 @@ def sq(
     *,
     energy_kev: float | None = None,
     anomalous: bool = True,
-    **particle: Any,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
+    **sums: Any,
 ) -> np.ndarray:
     """(q,) float64: total-scattering structure factor S(Q); arguments as in `iq`."""
-    return pair_sums(positions, elements, q, **particle).sq(energy_kev=energy_kev, anomalous=anomalous)
+    return pair_sums(positions, elements, q, **sums).sq(
+        energy_kev=energy_kev, anomalous=anomalous, particle=particle, wavelength=wavelength
+    )
 
 
 def fq(
@@ -167,10 +181,14 @@ def fq(
     *,
     energy_kev: float | None = None,
     anomalous: bool = True,
-    **particle: Any,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
+    **sums: Any,
 ) -> np.ndarray:
     """(q,) float64 [Å⁻¹]: reduced structure function F(Q) = Q [S(Q) - 1]; arguments as in `iq`."""
-    return pair_sums(positions, elements, q, **particle).fq(energy_kev=energy_kev, anomalous=anomalous)
+    return pair_sums(positions, elements, q, **sums).fq(
+        energy_kev=energy_kev, anomalous=anomalous, particle=particle, wavelength=wavelength
+    )
 
 
 def gr(
@@ -181,8 +199,10 @@ def gr(
     *,
     energy_kev: float | None = None,
     anomalous: bool = True,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
     lorch: bool = False,
-    **particle: Any,
+    **sums: Any,
 ) -> np.ndarray:
     """Reduced pair distribution function G(r), transformed over the range of q.
 
@@ -192,9 +212,11 @@ def gr(
         r: (r,) [Å].
         q: (q,) [Å⁻¹], uniform; its ends are those of the integral.
         energy_kev: photon energy [keV]; needed with `anomalous`.
-        anomalous: f' and f'' by energy.
+        anomalous: f' and f'' by energy; X-rays only.
+        particle: "xray" or "neutron".
+        wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         lorch: multiply F(Q) by sin(πQ/Q_max)/(πQ/Q_max).
-        **particle: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
+        **sums: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
 
     Returns:
         (r,) float64 [Å⁻²].
@@ -202,13 +224,13 @@ def gr(
     Raises:
         ValueError: bad atoms, no energy, q that is not uniform or too coarse for the particle.
     """
-    return pair_sums(positions, elements, q, **particle).gr(
-        r, energy_kev=energy_kev, anomalous=anomalous, lorch=lorch
+    return pair_sums(positions, elements, q, **sums).gr(
+        r, energy_kev=energy_kev, anomalous=anomalous, particle=particle, wavelength=wavelength, lorch=lorch
     )
 
 
 def partials(
-    positions: np.ndarray, elements: Sequence[str] | np.ndarray, q: np.ndarray, **particle: Any
+    positions: np.ndarray, elements: Sequence[str] | np.ndarray, q: np.ndarray, **sums: Any
 ) -> dict[tuple[str, str], np.ndarray]:
     """Elements in alphabetical order -> (q,) float64: Faber-Ziman partial structure factors; arguments as in `iq`."""
-    return pair_sums(positions, elements, q, **particle).partials()
+    return pair_sums(positions, elements, q, **sums).partials()

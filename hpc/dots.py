@@ -16,6 +16,7 @@ from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
 from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting
+from hpc.radiation import Beam, Particle
 from hpc.structure.material import Material
 from hpc.structure.variant import Centre, Shape, Variant
 
@@ -37,6 +38,8 @@ def dot_pattern(
     centres: Sequence[Centre] | None = None,
     b_scale: float = 1.0,
     anomalous: bool = True,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
     compton: bool = False,
     per_atom: bool = True,
     tail: float = DEFAULT_TAIL,
@@ -55,22 +58,30 @@ def dot_pattern(
         shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
         centres: with a material: cut centres to average over; every site label when None.
         b_scale: multiplies every Debye-Waller factor.
-        anomalous: f' and f'' by energy.
+        anomalous: f' and f'' by energy; X-rays only.
+        particle: "xray" or "neutron".
+        wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         compton: add incoherent scattering.
-        per_atom: electron units per atom; otherwise per (mean) particle.
+        per_atom: intensity per atom; otherwise per (mean) particle.
         tail: fraction of the atoms that may be neglected beyond the largest particle.
         sampling: steps, realisations and seed of particles off the perfect lattice.
         device: where pairs are counted; CPU cores when None.
 
     Returns:
-        (q,) float64 [electron units].
+        (q,) float64 [electron units; fm² for neutrons].
 
     Raises:
         ValueError: a size that is not positive, σ < 0, ε <= -1, or unknown material data.
     """
     variant = _variant(dot, shape, centres)
     # An unknown element or a missing energy is refused before anything is counted.
-    coefficients(variant.material.kinds, np.asarray(q), energy_kev=energy_kev, anomalous=anomalous)
+    beam: Beam = {
+        "energy_kev": energy_kev,
+        "anomalous": anomalous,
+        "particle": particle,
+        "wavelength": wavelength,
+    }
+    coefficients(variant.material.kinds, np.asarray(q), **beam)
     sums = dot_sums(
         variant,
         q=q,
@@ -81,9 +92,7 @@ def dot_pattern(
         sampling=sampling,
         device=device,
     )
-    return sums.iq(
-        energy_kev=energy_kev, anomalous=anomalous, compton=compton, per_atom=per_atom, b_scale=b_scale
-    )
+    return sums.iq(compton=compton, per_atom=per_atom, b_scale=b_scale, **beam)
 
 
 def dot_sums(

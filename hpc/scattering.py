@@ -18,6 +18,9 @@ C. L. Farrow & S. J. L. Billinge, Acta Cryst. A65, 232 (2009)), with N = Σ_a o_
 The particle scatters at small angles too. With q from 0, r G(r) is the distribution of neighbours (the area of a peak
 is a coordination number); with q from beyond the small-angle part, G(r) has the usual baseline -4πρ₀rγ₀(r).
 
+Neutrons are scattered by nuclei: f is then the coherent scattering length b [fm] at every q, I is in fm² (0.01 barn),
+and the incoherent part of the self term is σ_inc/4π in place of the Compton term.
+
 `intensity` takes arrays of NumPy, CuPy or torch and answers in kind (array API standard).
 
 Symbols: q [Å⁻¹], r [Å], f [electrons], B [Å²], I [electron units].
@@ -27,12 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from hpc.form_factors import compton as incoherent
-from hpc.form_factors import scattering_factor
+from hpc.form_factors import compton, scattering_factor
+from hpc.neutrons import incoherent_self, scattering_length
+from hpc.radiation import Beam, Particle
 from hpc.structure.material import Kind, kind_pairs
 
 __all__ = ["Coefficients", "PairSums", "coefficients", "intensity", "reduced_pdf"]
@@ -49,7 +53,7 @@ class Coefficients:
     exponent: np.ndarray
     """(pair, q) float64: (B_a+B_b) s²."""
     self: np.ndarray
-    """(kind, q) float64: o_a |f_a|², plus the Compton term o_a S_a when asked for."""
+    """(kind, q) float64: o_a |f_a|², plus the incoherent term o_a S_a when asked for."""
 
     def pair(self, b_scale: float = 1.0) -> np.ndarray:
         """(pair, q) float64: o_a o_b Re(f_a f_b*) exp(-b (B_a+B_b) s²), with every B multiplied by b = `b_scale`."""
@@ -60,10 +64,12 @@ def coefficients(
     kinds: Sequence[Kind],
     q: np.ndarray,
     *,
-    energy_kev: float | None,
+    energy_kev: float | None = None,
     anomalous: bool = True,
     with_compton: bool = False,
     self_term: str = "exact",
+    particle: Particle = "xray",
+    wavelength: float | None = None,
 ) -> Coefficients:
     """Pair and self coefficients of kinds of scatterers.
 
@@ -71,24 +77,40 @@ def coefficients(
         kinds: element, occupancy and B of each.
         q: (q,) float64 [Å⁻¹].
         energy_kev: photon energy [keV], needed only with `anomalous`.
-        anomalous: f' and f'' by energy.
-        with_compton: add incoherent scattering to the self term.
+        anomalous: f' and f'' by energy; X-rays only.
+        with_compton: add incoherent scattering to the self term: Compton, or that of nuclei.
         self_term: "exact" (o_a |f_a|²) or "squared" (o_a² |f_a|², as Debussy 2.2 has it, for comparisons).
+        particle: "xray" (electron units) or "neutron" (fm²).
+        wavelength: of neutrons [Å], needed only where a nucleus has a resonance.
 
     Raises:
-        ValueError: unknown `self_term`, element or energy.
+        ValueError: unknown `self_term`, particle, element, energy or wavelength.
     """
     if self_term not in ("exact", "squared"):
         raise ValueError(f"self_term must be 'exact' or 'squared', got {self_term!r}")
     s2 = (np.asarray(q) / (4 * np.pi)) ** 2
-    f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
+    if particle == "xray":
+        f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
+    elif particle == "neutron":
+        if energy_kev is not None:
+            raise ValueError(
+                f"energy_kev is that of photons; give neutrons a wavelength or nothing, got {energy_kev}"
+            )
+        f = [np.full(len(q), scattering_length(kind.element, wavelength=wavelength)) for kind in kinds]
+    else:
+        raise ValueError(f"particle must be 'xray' or 'neutron', got {particle!r}")
     pairs = kind_pairs(len(kinds))
     power = 1 if self_term == "exact" else 2
     self_ = [kind.occupancy**power * np.abs(f_kind) ** 2 for kind, f_kind in zip(kinds, f, strict=True)]
     if with_compton:
+        incoherent = [
+            compton(kind.element, q)
+            if particle == "xray"
+            else incoherent_self(kind.element, wavelength=wavelength)
+            for kind in kinds
+        ]
         self_ = [
-            term + kind.occupancy * incoherent(kind.element, q)
-            for kind, term in zip(kinds, self_, strict=True)
+            term + kind.occupancy * extra for kind, term, extra in zip(kinds, self_, incoherent, strict=True)
         ]
     return Coefficients(
         undamped=np.stack(
@@ -139,41 +161,34 @@ class PairSums:
     def iq(
         self,
         *,
-        energy_kev: float | None = None,
-        anomalous: bool = True,
         compton: bool = False,
         per_atom: bool = False,
         b_scale: float = 1.0,
+        **beam: Unpack[Beam],
     ) -> np.ndarray:
-        """(q,) float64 [electron units]: the intensity; arguments as in `hpc.debye.iq`, every B times b_scale."""
-        terms = coefficients(
-            self.kinds, self.q, energy_kev=energy_kev, anomalous=anomalous, with_compton=compton
-        )
+        """(q,) float64 [electron units; fm² for neutrons]: the intensity.
+
+        Arguments as in `hpc.debye.iq`; every B times b_scale.
+        """
+        terms = coefficients(self.kinds, self.q, with_compton=compton, **beam)
         total = intensity(self.partial, self.n_atoms, terms.pair(b_scale), terms.self)
         return total / self.n_occupied if per_atom else total
 
-    def sq(self, *, energy_kev: float | None = None, anomalous: bool = True) -> np.ndarray:
+    def sq(self, **beam: Unpack[Beam]) -> np.ndarray:
         """(q,) float64: the total-scattering structure factor S."""
-        terms = coefficients(self.kinds, self.q, energy_kev=energy_kev, anomalous=anomalous)
+        terms = coefficients(self.kinds, self.q, **beam)
         distinct = np.einsum("pq,pq->q", self.partial, terms.pair())
         # N² |<f>|² = |Σ o_a N_a f_a|², from products of pairs
         numbers = [(1 if a == b else 2) * self.n_atoms[a] * self.n_atoms[b] for a, b in self._pairs]
         return 1 + self.n_occupied * distinct / (numbers @ terms.undamped)
 
-    def fq(self, *, energy_kev: float | None = None, anomalous: bool = True) -> np.ndarray:
+    def fq(self, **beam: Unpack[Beam]) -> np.ndarray:
         """(q,) float64 [Å⁻¹]: the reduced structure function F."""
-        return self.q * (self.sq(energy_kev=energy_kev, anomalous=anomalous) - 1)
+        return self.q * (self.sq(**beam) - 1)
 
-    def gr(
-        self,
-        r: np.ndarray,
-        *,
-        energy_kev: float | None = None,
-        anomalous: bool = True,
-        lorch: bool = False,
-    ) -> np.ndarray:
+    def gr(self, r: np.ndarray, *, lorch: bool = False, **beam: Unpack[Beam]) -> np.ndarray:
         """(r,) float64 [Å⁻²]: the reduced pair distribution function G; arguments as in `hpc.debye.gr`."""
-        f = self.fq(energy_kev=energy_kev, anomalous=anomalous)
+        f = self.fq(**beam)
         return reduced_pdf(self.q, f, r, extent=self.extent, lorch=lorch)
 
     def partials(self) -> dict[tuple[str, str], np.ndarray]:

@@ -1,0 +1,178 @@
+"""What the sample is shone on with: X-rays of one or two lines, or neutrons.
+
+    Q = (4π/λ) sin θ,   E = hc/λ for photons
+
+The first wavelength of a radiation is its reference line: angles become Q with it, and scattering factors are those of
+its energy. The lines of a Kα doublet are so close (0.2 to 0.8 %) that f' and f'' hardly differ between them; that the
+second line puts the same pattern at other angles belongs to the instrument.
+
+`Beam` is what the physics needs to know of a radiation: which particle, and its energy or wavelength.
+
+Symbols: λ wavelength [Å], E photon energy [keV].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
+
+from hpc.form_factors import HC_KEV_ANGSTROM, energy_of_wavelength
+
+__all__ = ["Beam", "Particle", "Radiation", "choose_beam", "load_radiation", "radiation_names"]
+
+Particle = Literal["xray", "neutron"]
+
+
+class Beam(TypedDict, total=False):
+    """Keywords of `hpc.scattering.coefficients` that say what is scattered."""
+
+    particle: Particle
+    energy_kev: float | None
+    """Photon energy [keV]; needed with `anomalous`."""
+    wavelength: float | None
+    """Of neutrons [Å]; needed for elements with a resonance."""
+    anomalous: bool
+    """f' and f'' of X-rays by energy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Radiation:
+    """A particle and its lines."""
+
+    name: str
+    particle: Particle
+    wavelengths: tuple[float, ...]
+    """[Å], the reference line (whose wavelength turns 2θ into Q) first."""
+    weights: tuple[float, ...]
+    """Relative intensities of the lines, sum 1."""
+
+    def __post_init__(self) -> None:
+        if self.particle not in get_args(Particle):
+            raise ValueError(f"radiation.particle must be xray or neutron, got {self.particle!r}")
+        if not self.wavelengths or not all(math.isfinite(x) and x > 0 for x in self.wavelengths):
+            raise ValueError(f"radiation.wavelengths must be positive numbers, got {list(self.wavelengths)}")
+        if len(self.weights) != len(self.wavelengths):
+            raise ValueError(
+                f"radiation.weights must be one for each wavelength, got {len(self.weights)} for "
+                f"{len(self.wavelengths)}"
+            )
+        if not all(math.isfinite(x) and x > 0 for x in self.weights):
+            raise ValueError(f"radiation.weights must be positive numbers, got {list(self.weights)}")
+        if abs(sum(self.weights) - 1) > 1e-9:
+            raise ValueError(f"radiation.weights must add up to 1, got {sum(self.weights):g}")
+
+    @property
+    def wavelength(self) -> float:
+        """Of the reference line [Å]."""
+        return self.wavelengths[0]
+
+    @property
+    def energy_kev(self) -> float | None:
+        """Photon energy of the reference line [keV]; None for neutrons."""
+        return HC_KEV_ANGSTROM / self.wavelength if self.particle == "xray" else None
+
+    @property
+    def beam(self) -> Beam:
+        """What the scattering of the reference line depends on."""
+        if self.particle == "xray":
+            return {"particle": "xray", "energy_kev": self.energy_kev, "wavelength": None}
+        return {"particle": "neutron", "energy_kev": None, "wavelength": self.wavelength}
+
+
+def radiation_names() -> list[str]:
+    """Names of the radiations that ship with the package (`conf/radiation/*.yaml`)."""
+    from importlib.resources import files
+
+    folder = files("conf") / "radiation"
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_radiation(
+    name: str, *, wavelength: float | None = None, energy_kev: float | None = None
+) -> Radiation:
+    """The radiation of `conf/radiation/<name>.yaml`, the name in any case.
+
+    Args:
+        name: one of `radiation_names()`.
+        wavelength: [Å], for a radiation that has none of its own.
+        energy_kev: photon energy [keV], instead of the wavelength; X-rays only.
+
+    Raises:
+        ValueError: unknown name; wavelength or energy missing, given twice, or given to a radiation that has its own.
+    """
+    entry = _read(name)
+    given = _one_wavelength(entry["name"], entry["particle"], wavelength, energy_kev)
+    if entry["wavelengths"] is not None:
+        if given is not None:
+            raise ValueError(
+                f"radiation {entry['name']} has its own wavelength, {entry['wavelengths'][0]:.6g} Å; "
+                "leave out energy and wavelength, or choose synchrotron"
+            )
+        lines = tuple(float(x) for x in entry["wavelengths"])
+    elif given is None:
+        raise ValueError(
+            f"radiation {entry['name']} needs a wavelength (Å)"
+            + (" or an energy_kev" if entry["particle"] == "xray" else "")
+            + "; there is no default"
+        )
+    else:
+        lines = (given,)
+    total = sum(entry["weights"])
+    return Radiation(
+        name=entry["name"],
+        particle=entry["particle"],
+        wavelengths=lines,
+        weights=tuple(float(weight) / total for weight in entry["weights"]),
+    )
+
+
+def choose_beam(name: str, *, wavelength: float | None = None, energy_kev: float | None = None) -> Beam:
+    """What a command computes the scattering with: as `load_radiation`, but nothing has to be given.
+
+    Without energy or wavelength, what does not depend on them (form factors without f' and f'', most scattering
+    lengths) can still be computed; what does is refused where it is needed.
+
+    Raises:
+        ValueError: unknown name; wavelength and energy both given, or given to a radiation that has its own.
+    """
+    entry = _read(name)
+    if entry["wavelengths"] is None and wavelength is None and energy_kev is None:
+        return {"particle": entry["particle"], "energy_kev": None, "wavelength": None}
+    beam = load_radiation(name, wavelength=wavelength, energy_kev=energy_kev).beam
+    if energy_kev is not None:  # as given, not through the wavelength: no rounding
+        beam["energy_kev"] = float(energy_kev)
+    return beam
+
+
+def _read(name: str) -> Mapping[str, Any]:
+    from importlib.resources import files
+
+    import yaml
+
+    if not isinstance(name, str) or name.lower() not in radiation_names():
+        raise ValueError(f"radiation must be one of {radiation_names()}, got {name!r}")
+    return yaml.safe_load((files("conf") / "radiation" / f"{name.lower()}.yaml").read_text())
+
+
+def _one_wavelength(
+    name: str, particle: str, wavelength: float | None, energy_kev: float | None
+) -> float | None:
+    """The wavelength [Å] that was given in either way, if any."""
+    if wavelength is not None and energy_kev is not None:
+        raise ValueError("give wavelength or energy_kev, not both")
+    if energy_kev is not None:
+        if particle != "xray":
+            raise ValueError(
+                f"energy_kev is that of photons; give radiation {name} a wavelength instead, got {energy_kev}"
+            )
+        if not (math.isfinite(energy_kev) and energy_kev > 0):
+            raise ValueError(f"energy_kev must be > 0, got {energy_kev}")
+        return HC_KEV_ANGSTROM / energy_kev
+    if wavelength is not None:
+        energy_of_wavelength(wavelength)  # refuses what is not a length
+        return float(wavelength)
+    return None
