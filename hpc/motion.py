@@ -1,0 +1,270 @@
+"""Correlated motion and the halo: how near neighbours of a real dot differ from a lattice of independent atoms.
+
+Neighbours move together, so their relative displacement is smaller than their two B say, and a disordered shell around
+the dot (ligands, reconstructed surface, bound solvent) adds a few broad near-neighbour distances:
+
+    B_ij(r) = (B_i + B_j) (1 - c(r))
+
+    ΔI(Q) = Σ_ab o_a o_b Re(f_a f_b*) Σ_n N_ab(r_n) sinc(Q r_n) [e^{-(1-c(r_n)) (B_a+B_b) s²} - e^{-(B_a+B_b) s²}]
+    ΔI(Q) = N Σ_m A_m Σ_ab n_ab(m) o_a o_b Re(f_a f_b*) sinc(Q r_m) e^{-B_h s²}                              halo
+
+with s = Q/4π and sinc x = sin x / x. N_ab(r_n) counts ordered pairs of a particle below the reach; n_ab(m) those per
+atom of the endless crystal in its m-th shell. A_m is thus a fraction of the bulk's coordination per atom of the dot: a dot
+whose surface carries such a shell has A ~ (atoms in it) / (atoms of the dot), so that it falls with size.
+
+Two laws of c(r). *Shells*: one value for each of the first shells of the crystal; flat near a shell, and a smooth step
+from one to the next, the last down to 0 at the shell after it. *Smooth*: (r_c/r)², the form of T. Proffen & S. J. L.
+Billinge, J. Appl. Cryst. 32, 572 (1999), where r_c² is their δ, at most 1, and tapered to 0 between 10 Å and the reach.
+Both are smooth on the scale of 0.1 Å, as the nodes of pair tables at real positions need (`hpc.pairs.moments`).
+
+Correlation belongs to the diffuse scattering: the mean structure, hence what texture multiplies, does not change.
+
+Functions of arrays take NumPy, CuPy or torch and answer in kind (array API standard); torch differentiates them.
+
+Symbols: q [Å⁻¹], r [Å], B [Å²], s = q/4π, c correlation 0..1, n distance, m shell, a, b kinds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from hpc.structure.material import Material, equivalent_positions, kind_pairs
+from hpc.transform import sinc
+
+__all__ = [
+    "REACH",
+    "correlation_weights",
+    "halo_terms",
+    "near_table",
+    "near_terms",
+    "shells",
+    "smooth_correlation",
+    "table_weights",
+]
+
+Array = Any  # an array of any namespace that follows the array API standard
+
+#: Pairs farther apart than this [Å] move independently.
+REACH = 15.0
+# The smooth law goes to 0 from this part of the reach on.
+_TAPER = 2 / 3
+# (r_c/r)² meets 1 in a bend that nodes of pair tables resolve; off by 0.1 % of c where r = 1.35 r_c.
+_BEND = 8
+# Distances within 3 % of the first are one shell: those that a small distortion has split.
+_SAME_SHELL = 1.03
+# Sites closer than this [Å] share a position (mixed occupancy).
+_APART = 0.1
+
+
+def shells(material: Material, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first shells of neighbours of the endless crystal.
+
+    Distances up to 3 % beyond the first of a shell belong to it; its distance is their mean over the pairs.
+
+    Args:
+        material: any crystal.
+        n: how many.
+
+    Returns:
+        (n,) float64 distances [Å], increasing; (n, pair) float64 ordered pairs of sites per atom, in the order of
+        `kind_pairs`, both orders of two kinds together. Times occupancies, it is the number of neighbours.
+
+    Raises:
+        ValueError: n is below 1, or reaches beyond `REACH`.
+    """
+    if n < 1:
+        raise ValueError(f"the number of shells must be at least 1, got {n}")
+    distance, pair, number = _bulk_pairs(material)
+    first: list[int] = []
+    start = 0.0
+    for index, r in enumerate(distance):
+        if not first or r > start * _SAME_SHELL:
+            first.append(index)
+            start = r
+    # The last may go on beyond the reach.
+    if n >= len(first):
+        raise ValueError(
+            f"{material.name} has {len(first) - 1} shells of neighbours within {REACH:g} Å, {n} are asked for; "
+            "use fewer"
+        )
+    stop = first[n]
+    shell = np.searchsorted(first, np.arange(stop), side="right") - 1
+    neighbours = np.zeros((n, len(kind_pairs(len(material.kinds)))))
+    np.add.at(neighbours, (shell, pair[:stop]), number[:stop])
+    mean = np.bincount(shell, number[:stop] * distance[:stop]) / np.bincount(shell, number[:stop])
+    return mean, neighbours
+
+
+def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) distances [Å], pairs of kinds, ordered pairs of sites per atom: the endless crystal within the reach."""
+    from hpc.structure.sites import cell_vectors, lattice_blocks
+
+    cell = cell_vectors(material)
+    images = equivalent_positions(material)
+    atoms = sum(len(one) * kind.occupancy for one, kind in zip(images, material.kinds, strict=True))
+    blocks = np.concatenate(list(lattice_blocks(cell, REACH)))
+    pair_of = {pair: index for index, pair in enumerate(kind_pairs(len(images)))}
+    found = []
+    for a, of_a in enumerate(images):
+        for b, of_b in enumerate(images):
+            # All equivalent positions have the same surroundings.
+            vectors = ((blocks[:, None] + of_b - of_a[0]) @ cell).reshape(-1, 3)
+            r = np.linalg.norm(vectors, axis=1)
+            r, number = np.unique(np.round(r[(r > _APART) & (r < REACH)], 6), return_counts=True)
+            pair = np.full(len(r), pair_of[min(a, b), max(a, b)])
+            found.append((r, pair, number * len(of_a) / atoms))
+    distance, pair, number = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(distance, kind="stable")
+    return distance[order], pair[order], number[order]
+
+
+def correlation_weights(r: Array, nodes: Array) -> Array:
+    """The law of shells: c(r) = values @ weights, with one value for each shell.
+
+    1 below the first shell; from one shell to the next a step of ninth degree, whose first four derivatives vanish at
+    both.
+
+    Args:
+        r: (r,) float64 [Å].
+        nodes: (n + 1,) float64 [Å], increasing: the distances of n shells, and where c becomes 0.
+
+    Returns:
+        (n, r) float64, 0 to 1; the sum over the shells is 1 up to the n-th.
+    """
+    xp = array_api_compat.array_namespace(r)
+    length = nodes[1:] - nodes[:-1]
+    u = xp.clip((r[None, :] - nodes[:-1, None]) / length[:, None], 0.0, 1.0)
+    # Passed: 0 before the step from a shell to the next, 1 after it.
+    passed = u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
+    return xp.concat([xp.ones_like(passed[:1, :]), passed[:-1, :]], axis=0) - passed
+
+
+def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
+    """The smooth law: (r_c/r)², at most 1, tapered to 0 from two thirds of the reach on.
+
+    Args:
+        r: (r,) float64 [Å].
+        r_c: number, or (..., 1) float64 [Å]; 0 for no correlation.
+        reach: [Å].
+
+    Returns:
+        (r,) or (..., r) float64, 0 to 1.
+    """
+    xp = array_api_compat.array_namespace(r)
+    square = (r_c / xp.where(r > 0, r, xp.ones_like(r))) ** 2
+    # A smooth min(1, x).
+    at_most_1 = square / (1 + square**_BEND) ** (1 / _BEND)
+    u = xp.clip((r / reach - _TAPER) / (1 - _TAPER), 0.0, 1.0)
+    return at_most_1 * (1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70)))))
+
+
+def near_terms(
+    pairs: Array,
+    distance: Array,
+    correlation: Array,
+    q: Array,
+    *,
+    undamped: Array,
+    exponent: Array,
+    b_scale: Array = 1.0,
+    strain: Array = 0.0,
+) -> Array:
+    """What correlated motion adds to the intensity, exactly.
+
+    Args:
+        pairs: (..., pair, n) float64, ordered pairs at each distance, of a particle or per atom.
+        distance: (n,) float64 [Å], unstrained.
+        correlation: (..., n) or (n,) float64, c at each distance.
+        q: (q,) float64 [Å⁻¹].
+        undamped: (pair, q) float64, `Coefficients.undamped`: o_a o_b Re(f_a f_b*).
+        exponent: (pair, q) float64, `Coefficients.exponent`: (B_a+B_b) s².
+        b_scale: number, or (..., 1) float64: factor on every B.
+        strain: number, or (..., 1) float64: ε.
+
+    Returns:
+        (..., q) float64 [electron units, per what the pairs are].
+    """
+    xp = array_api_compat.array_namespace(pairs)
+    stretched = (1 + strain) * distance
+    waves = sinc(stretched[..., :, None] * q)  # (..., n, q)
+    b = b_scale if isinstance(b_scale, float | int) else b_scale[..., None]
+    total = xp.zeros_like(q)
+    for index in range(undamped.shape[0]):
+        x = b * exponent[index][None, :]
+        damped = xp.exp(-(1 - correlation[..., :, None]) * x) - xp.exp(-x)
+        here = xp.sum(pairs[..., index, :, None] * (waves * damped), axis=-2)
+        total = total + undamped[index] * here
+    return total
+
+
+def table_weights(damping: Array, nodes: Array) -> Array:
+    """Lagrange polynomials: a function of the damping y at any y, from its values at nodes.
+
+    With y = b (1 - c), a factor b on every B and a correlation c, e^{-y (B_a+B_b) s²} is the sum of
+    `table_weights(y, nodes)` times the values of `near_table` at these nodes.
+
+    Args:
+        damping: (...,) float64, y.
+        nodes: (node,) float64, distinct; Chebyshev nodes of the range of y are best.
+
+    Returns:
+        (..., node) float64.
+    """
+    xp = array_api_compat.array_namespace(damping)
+    columns = []
+    for j in range(nodes.shape[0]):
+        product = xp.ones_like(damping)
+        for k in range(nodes.shape[0]):
+            if k != j:
+                product = product * ((damping - nodes[k]) / (nodes[j] - nodes[k]))
+        columns.append(product)
+    return xp.stack(columns, axis=-1)
+
+
+def near_table(
+    distance: Array, q: Array, nodes: Array, *, undamped: Array, exponent: Array, strain: float = 0.0
+) -> Array:
+    """The terms of one pair at each distance, at nodes of the damping y: correlated motion becomes a matrix product.
+
+    ΔI = Σ N_ab(r_n) [w(b (1 - c_n)) - w(b)] T with w of `table_weights`. Twelve Chebyshev nodes over y = 0..1.5 leave
+    4e-6 of a term where (B_a+B_b) s² <= 6.6 (2.6 Å² at 20 Å⁻¹), eight leave 1e-6 where it is <= 2.
+
+    Args:
+        distance: (n,) float64 [Å].
+        q: (q,) float64 [Å⁻¹].
+        nodes: (node,) float64, values of y.
+        undamped: (pair, q) float64, `Coefficients.undamped`.
+        exponent: (pair, q) float64, `Coefficients.exponent`.
+        strain: ε.
+
+    Returns:
+        (pair, n, node, q) float64, T = o_a o_b Re(f_a f_b*) sinc(Q(1+ε) r_n) e^{-y (B_a+B_b) s²}.
+    """
+    xp = array_api_compat.array_namespace(q)
+    waves = sinc((1 + strain) * distance[:, None] * q[None, :])
+    damped = undamped[:, None, :] * xp.exp(-nodes[None, :, None] * exponent[:, None, :])
+    return damped[:, None, :, :] * waves[None, :, None, :]
+
+
+def halo_terms(
+    distance: Array, neighbours: Array, q: Array, *, undamped: Array, b: float, strain: Array = 0.0
+) -> Array:
+    """What a disordered shell adds to the intensity per atom, for A = 1 in each shell of neighbours.
+
+    Args:
+        distance: (m,) float64 [Å], of `shells`.
+        neighbours: (m, pair) float64, of `shells`.
+        q: (q,) float64 [Å⁻¹].
+        undamped: (pair, q) float64, `Coefficients.undamped` of the material's kinds.
+        b: B_h [Å²], of the distances in the shell.
+        strain: number, or (..., 1) float64: ε.
+
+    Returns:
+        (..., m, q) float64 [electron units per atom].
+    """
+    xp = array_api_compat.array_namespace(q)
+    waves = sinc(((1 + strain) * distance)[..., :, None] * q)
+    return (neighbours @ undamped) * waves * xp.exp(-b * (q / (4 * np.pi)) ** 2)
