@@ -9,8 +9,8 @@ the dot (ligands, reconstructed surface, bound solvent) adds a few broad near-ne
     ΔI(Q) = N Σ_m A_m Σ_ab n_ab(m) o_a o_b Re(f_a f_b*) sinc(Q r_m) e^{-B_h s²}                              halo
 
 with s = Q/4π and sinc x = sin x / x. N_ab(r_n) counts ordered pairs of a particle below the reach; n_ab(m) those per
-atom of the endless crystal in its m-th shell. A_m is thus a fraction of the bulk's coordination per atom of the dot: a dot
-whose surface carries such a shell has A ~ (atoms in it) / (atoms of the dot), so that it falls with size.
+atom of the endless crystal in its m-th shell. A_m is thus a fraction of the bulk's coordination per atom of the dot: a
+dot whose surface carries such a shell has A ~ (atoms in it) / (atoms of the dot), so that it falls with size.
 
 Two laws of c(r). *Shells*: one value for each of the first shells of the crystal; flat near a shell, and a smooth step
 from one to the next, the last down to 0 at the shell after it. *Smooth*: (r_c/r)², the form of T. Proffen & S. J. L.
