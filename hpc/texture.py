@@ -59,7 +59,7 @@ class Reflections(NamedTuple):
     """Symmetry-distinct reflections of a crystal, by increasing Q."""
 
     hkl: np.ndarray
-    """(n, 3) int64; of equivalent indices those with the fewest minus signs, of these the last in lexicographic order."""
+    """(n, 3) int64; of equivalent ones those with the fewest minus signs, of these the last in lexicographic order."""
     multiplicity: np.ndarray
     """(n,) int64: how many indices are equivalent, Friedel's opposite included."""
     q: np.ndarray
