@@ -14,6 +14,7 @@ import numpy as np
 
 from hpc.config_axis import Axis, count, mapping, number, switch
 from hpc.config_variants import read_variants
+from hpc.radiation import Beam, Particle, choose_beam
 from hpc.structure.material import Material, load_material
 from hpc.structure.variant import GROUPS, Variant
 
@@ -157,10 +158,15 @@ class SimulateConfig:
     variants: tuple[Variant, ...]
     """The slowest axis of the grid; all of one material."""
     particles: ParticlesConfig
+    radiation: str
+    """Name of the radiation."""
+    particle: Particle
     energy_kev: float | None
-    """Photon energy [keV]; null only without anomalous scattering."""
+    """Photon energy [keV]; None for neutrons, and for X-rays without anomalous scattering."""
+    wavelength: float | None
+    """Of neutrons [Å]; None where no nucleus has a resonance."""
     anomalous: bool
-    """Add f' and f''."""
+    """Add f' and f'' (X-rays)."""
     compton: bool
     """Add incoherent scattering."""
     store: StoreConfig
@@ -179,6 +185,16 @@ class SimulateConfig:
     def material(self) -> Material:
         """What the dots (or their cores) are made of."""
         return self.variants[0].material
+
+    @property
+    def beam(self) -> Beam:
+        """What the scattering of every kind depends on."""
+        return {
+            "particle": self.particle,
+            "energy_kev": self.energy_kev,
+            "wavelength": self.wavelength,
+            "anomalous": self.anomalous,
+        }
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> SimulateConfig:
@@ -200,11 +216,17 @@ class SimulateConfig:
                 )
             variants = read_variants({group: config[group] for group in GROUPS}, config["variants"], material)
             q_range = QConfig(**{key: number(f"q.{key}", q[key]) for key in ("min", "max", "step")})
-            energy = (
-                None if config["energy_kev"] is None else number("energy_kev", config["energy_kev"], above=0)
-            )
+            given = {
+                key: None if config[key] is None else number(key, config[key], above=0)
+                for key in ("energy_kev", "wavelength")
+            }
+            beam = choose_beam(config["radiation"], **given)
             anomalous = switch("anomalous", config["anomalous"])
-            _check_tables(variants, q_range, energy, anomalous)
+            if beam["particle"] == "neutron" and not anomalous:
+                raise ValueError(
+                    "anomalous: false leaves out f' and f'' of X-rays; neutrons have none, remove it"
+                )
+            _check_tables(variants, q_range, {**beam, "anomalous": anomalous})
             if not isinstance(store["path"], str) or not store["path"]:
                 raise ValueError(f"store.path must name the folder of the store, got {store['path']!r}")
             if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:
@@ -222,7 +244,10 @@ class SimulateConfig:
                 q=q_range,
                 variants=variants,
                 particles=ParticlesConfig(**{key: particles[key] for key in ParticlesConfig.__slots__}),
-                energy_kev=energy,
+                radiation=str(config["radiation"]["name"]),
+                particle=beam["particle"],
+                energy_kev=beam["energy_kev"],
+                wavelength=beam["wavelength"],
                 anomalous=anomalous,
                 compton=switch("compton", config["compton"]),
                 store=StoreConfig(
@@ -237,15 +262,13 @@ class SimulateConfig:
             raise ValueError(f"the configuration lacks the key {missing}; see conf/simulate.yaml") from None
 
 
-def _check_tables(
-    variants: tuple[Variant, ...], q: QConfig, energy_kev: float | None, anomalous: bool
-) -> None:
+def _check_tables(variants: tuple[Variant, ...], q: QConfig, beam: Beam) -> None:
     """Refuse elements, energies and scattering vectors that the tables of scattering factors do not hold."""
-    from hpc.form_factors import scattering_factor
+    from hpc.scattering import coefficients
 
     materials = [
         variants[0].material,
         *(load_material(v.coating.material) for v in variants if v.coating.material),
     ]
-    for element in dict.fromkeys(kind.element for material in materials for kind in material.kinds):
-        scattering_factor(element, np.array([q.min, q.max]), energy_kev=energy_kev, anomalous=anomalous)
+    for material in materials:
+        coefficients(material.kinds, np.array([q.min, q.max]), **beam)

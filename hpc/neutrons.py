@@ -53,9 +53,9 @@ def _lookup(element: str, wavelength: float | None) -> tuple[complex, float]:
         raise ValueError(f"element must be a chemical symbol, got {element!r}") from None
     if nucleus is None or not nucleus.has_sld():
         raise ValueError(f"no scattering length of {element} is tabulated")
-    assert nucleus.b_c_complex is not None and nucleus.incoherent is not None  # has_sld
+    assert isinstance(nucleus.b_c_complex, complex) and nucleus.incoherent is not None  # has_sld
     if not nucleus.is_energy_dependent:
-        return complex(nucleus.b_c_complex), nucleus.incoherent
+        return nucleus.b_c_complex, nucleus.incoherent
     if wavelength is None:
         raise ValueError(
             f"the scattering length of {element} depends on the wavelength of the neutrons; give one in Å"

@@ -14,7 +14,7 @@ Symbols: λ wavelength [Å], E photon energy [keV].
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
@@ -63,6 +63,43 @@ class Radiation:
         if abs(sum(self.weights) - 1) > 1e-9:
             raise ValueError(f"radiation.weights must add up to 1, got {sum(self.weights):g}")
 
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, wavelength: float | None = None, energy_kev: float | None = None
+    ) -> Radiation:
+        """Read the mapping of a `conf/radiation/*.yaml` file; wavelength and energy as in `load_radiation`.
+
+        Raises:
+            ValueError: a key is missing or unknown, a value is outside its range; wavelength or energy missing, given
+                twice, or given to a radiation that has its own.
+        """
+        _check_keys(config)
+        name, particle = str(config["name"]), config["particle"]
+        given = _one_wavelength(name, particle, wavelength, energy_kev)
+        if config["wavelengths"] is not None:
+            lines = _numbers("wavelengths", config["wavelengths"])
+            if given is not None:
+                raise ValueError(
+                    f"radiation {name} has its own wavelength, {lines[0]:.6g} Å; leave out energy_kev and wavelength, "
+                    "or choose radiation synchrotron"
+                )
+        elif given is not None:
+            lines = (given,)
+        else:
+            raise ValueError(
+                f"radiation {name} needs a wavelength (Å)"
+                + (" or an energy_kev" if particle == "xray" else "")
+                + "; there is no default"
+            )
+        weights = _numbers("weights", config["weights"])
+        total = sum(weights) or 1.0
+        return cls(
+            name=name,
+            particle=particle,
+            wavelengths=lines,
+            weights=tuple(weight / total for weight in weights),
+        )
+
     @property
     def wavelength(self) -> float:
         """Of the reference line [Å]."""
@@ -104,46 +141,33 @@ def load_radiation(
     Raises:
         ValueError: unknown name; wavelength or energy missing, given twice, or given to a radiation that has its own.
     """
-    entry = _read(name)
-    given = _one_wavelength(entry["name"], entry["particle"], wavelength, energy_kev)
-    if entry["wavelengths"] is not None:
-        if given is not None:
-            raise ValueError(
-                f"radiation {entry['name']} has its own wavelength, {entry['wavelengths'][0]:.6g} Å; "
-                "leave out energy and wavelength, or choose synchrotron"
-            )
-        lines = tuple(float(x) for x in entry["wavelengths"])
-    elif given is None:
-        raise ValueError(
-            f"radiation {entry['name']} needs a wavelength (Å)"
-            + (" or an energy_kev" if entry["particle"] == "xray" else "")
-            + "; there is no default"
-        )
-    else:
-        lines = (given,)
-    total = sum(entry["weights"])
-    return Radiation(
-        name=entry["name"],
-        particle=entry["particle"],
-        wavelengths=lines,
-        weights=tuple(float(weight) / total for weight in entry["weights"]),
-    )
+    return Radiation.from_config(_read(name), wavelength=wavelength, energy_kev=energy_kev)
 
 
-def choose_beam(name: str, *, wavelength: float | None = None, energy_kev: float | None = None) -> Beam:
+def choose_beam(
+    radiation: str | Mapping[str, Any], *, wavelength: float | None = None, energy_kev: float | None = None
+) -> Beam:
     """What a command computes the scattering with: as `load_radiation`, but nothing has to be given.
 
     Without energy or wavelength, what does not depend on them (form factors without f' and f'', most scattering
     lengths) can still be computed; what does is refused where it is needed.
 
+    Args:
+        radiation: a name, or the mapping of a `conf/radiation/*.yaml` file.
+        wavelength: [Å], for a radiation that has none of its own.
+        energy_kev: photon energy [keV], instead of the wavelength; X-rays only.
+
     Raises:
         ValueError: unknown name; wavelength and energy both given, or given to a radiation that has its own.
     """
-    entry = _read(name)
-    if entry["wavelengths"] is None and wavelength is None and energy_kev is None:
-        return {"particle": entry["particle"], "energy_kev": None, "wavelength": None}
-    beam = load_radiation(name, wavelength=wavelength, energy_kev=energy_kev).beam
-    if energy_kev is not None:  # as given, not through the wavelength: no rounding
+    config = _read(radiation) if isinstance(radiation, str) else radiation
+    _check_keys(config)
+    if config["wavelengths"] is None and wavelength is None and energy_kev is None:
+        # A wavelength stands in for the check of everything else.
+        particle = Radiation.from_config(config, wavelength=1.0).particle
+        return {"particle": particle, "energy_kev": None, "wavelength": None}
+    beam = Radiation.from_config(config, wavelength=wavelength, energy_kev=energy_kev).beam
+    if energy_kev is not None:  # as given, without the rounding of a detour through the wavelength
         beam["energy_kev"] = float(energy_kev)
     return beam
 
@@ -158,6 +182,23 @@ def _read(name: str) -> Mapping[str, Any]:
     return yaml.safe_load((files("conf") / "radiation" / f"{name.lower()}.yaml").read_text())
 
 
+def _check_keys(config: Mapping[str, Any]) -> None:
+    expected = ("name", "particle", "wavelengths", "weights")
+    if not isinstance(config, Mapping) or set(config) != set(expected):
+        found = sorted(map(str, config)) if isinstance(config, Mapping) else config
+        raise ValueError(f"radiation has the keys {list(expected)}, got {found}")
+
+
+def _numbers(key: str, values: Any) -> tuple[float, ...]:
+    if (
+        not isinstance(values, Sequence)
+        or isinstance(values, str)
+        or any(isinstance(x, bool) or not isinstance(x, int | float) for x in values)
+    ):
+        raise ValueError(f"radiation.{key} must be a list of numbers, got {values!r}")
+    return tuple(float(x) for x in values)
+
+
 def _one_wavelength(
     name: str, particle: str, wavelength: float | None, energy_kev: float | None
 ) -> float | None:
@@ -167,7 +208,7 @@ def _one_wavelength(
     if energy_kev is not None:
         if particle != "xray":
             raise ValueError(
-                f"energy_kev is that of photons; give radiation {name} a wavelength instead, got {energy_kev}"
+                f"energy_kev is that of photons; give radiation {name} a wavelength instead, got {energy_kev:g} keV"
             )
         if not (math.isfinite(energy_kev) and energy_kev > 0):
             raise ValueError(f"energy_kev must be > 0, got {energy_kev}")

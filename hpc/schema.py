@@ -17,6 +17,7 @@ __all__ = [
     "DIAMETER",
     "FORMAT_VERSION",
     "INTENSITY",
+    "INTENSITY_UNITS",
     "N_ATOMS",
     "PARAMETERS",
     "PARTIAL",
@@ -43,6 +44,9 @@ PARTIAL = "partial"
 N_ATOMS = "n_atoms"
 Q_FINE = "q_fine"
 
+#: Particle of the radiation -> unit of the intensity.
+INTENSITY_UNITS = {"xray": "electron units per atom", "neutron": "fm^2 per atom"}
+
 #: The grid's parameters, slowest axis of a cartesian grid first: neighbouring samples share bases and size tables.
 PARAMETERS = (VARIANT, STRAIN, B_SCALE, DIAMETER, SIGMA)
 
@@ -62,7 +66,7 @@ ARRAYS: dict[str, Field] = {
     INTENSITY: Field(
         axes=("sample", "q"),
         dtype="float32",
-        units="electron units per atom",
+        units=INTENSITY_UNITS["xray"],
         meaning="clean coherent intensity",
     ),
     VARIANT: Field(

@@ -18,7 +18,7 @@ from hpc.grid import grid_samples, q_values
 from hpc.memory import available_memory
 from hpc.pairs.counting import Counting
 from hpc.pairs.families import Sampling, Sizes, plan_counting, variant_kinds
-from hpc.schema import DIAMETER, SIGMA, STRAIN, VARIANT
+from hpc.schema import DIAMETER, INTENSITY_UNITS, SIGMA, STRAIN, VARIANT
 from hpc.store_writing import BasisLayout, Layout
 from hpc.structure.material import Kind
 
@@ -96,6 +96,7 @@ class Plan:
             ValueError: q.step is too coarse for the largest particle, or the tables do not fit into memory.
         """
         config = self.config
+        unit = INTENSITY_UNITS[config.particle]
         return Layout(
             q=self.q,
             parameters=self.samples,
@@ -105,9 +106,12 @@ class Plan:
             attributes={
                 "material": config.material.name,
                 "variants": [self._attributes_of(variant) for variant in range(len(config.variants))],
+                "radiation": config.radiation,
+                "particle": config.particle,
                 "energy_kev": config.energy_kev,
-                "normalisation": "electron units per atom: sum_k w_k I_k / sum_k w_k N_k, w lognormal number weights",
-                "units": {"q": "1/angstrom", "diameter": "nm", "intensity": "electron units per atom"},
+                "wavelength_angstrom": config.wavelength,
+                "normalisation": f"{unit}: sum_k w_k I_k / sum_k w_k N_k, w lognormal number weights",
+                "units": {"q": "1/angstrom", "diameter": "nm", "intensity": unit},
                 "config": {**identity, "device": self._device.kind},
                 "seed": config.seed,
                 "software": {

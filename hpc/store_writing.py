@@ -26,7 +26,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ class Layout:
     rows_per_shard: int
     rows_per_chunk: int
     attributes: Mapping[str, Any]
-    """Attributes of the root group; `config` and `variants` decide whether a store may be continued."""
+    """Attributes of the root group: `units` of the intensity; `config` and `variants` decide whether a store may be
+    continued."""
 
     @property
     def n_samples(self) -> int:
@@ -416,7 +417,7 @@ def _create(path: Path, layout: Layout) -> None:
         _create_array(
             root,
             INTENSITY,
-            ARRAYS[INTENSITY],
+            replace(ARRAYS[INTENSITY], units=layout.attributes["units"]["intensity"]),
             shape=(layout.n_samples, len(layout.q)),
             chunks=(layout.rows_per_chunk, len(layout.q)),
             shards=(layout.rows_per_shard, len(layout.q)),

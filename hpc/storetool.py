@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = ["export_csv", "export_hdf5", "main"]
 
@@ -27,7 +28,8 @@ def _info(path: str) -> None:
 
     store = open_store(path)
     print(f"{path}: {store.n_samples} patterns of {len(store.q)} points in {len(store.shards)} shards")
-    print(f"  material     {store.attrs['material']}   energy {store.attrs['energy_kev']} keV")
+    print(f"  material     {store.attrs['material']}")
+    print(f"  radiation    {_radiation(store.attrs)}")
     print(f"  q            {store.q[0]:g} to {store.q[-1]:g} 1/Å in steps of {store.q[1] - store.q[0]:g}")
     for name, values in store.parameters.items():
         distinct = np.unique(values)
@@ -41,6 +43,15 @@ def _info(path: str) -> None:
         f"  made on      {store.attrs['device']}, {ranks} rank(s), {seconds:.1f} s of work in {len(records)} pieces"
     )
     print(f"  software     {', '.join(f'{k} {v}' for k, v in store.attrs['software'].items())}")
+
+
+def _radiation(attrs: Mapping[str, Any]) -> str:
+    """Name, and the energy or wavelength that patterns depend on."""
+    if attrs["particle"] == "neutron":
+        wavelength = attrs["wavelength_angstrom"]
+        return "neutrons" if wavelength is None else f"neutrons of {wavelength:g} Å"
+    energy = attrs["energy_kev"]
+    return f"{attrs['radiation']}, " + ("without f' and f''" if energy is None else f"{energy:g} keV")
 
 
 def _verify(path: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc.schema import INTENSITY, PARAMETERS, PARTIAL, VARIANT
+from hpc.schema import INTENSITY, INTENSITY_UNITS, PARAMETERS, PARTIAL, VARIANT
 from hpc.store_writing import FINE_PER_PIECE, BasisLayout, Layout, StoreWriter
 
 #: Not a multiple of the shard (8 rows), the last shard not a multiple of the chunk (4 rows).
@@ -33,7 +33,11 @@ def layout(rows=ROWS, n_variants=1, **config):
         attributes={
             "material": "PbS",
             "variants": [{"title": f"variant {variant}"} for variant in range(n_variants)],
+            "radiation": "synchrotron",
+            "particle": "xray",
             "energy_kev": 22.0,
+            "wavelength_angstrom": None,
+            "units": {"intensity": INTENSITY_UNITS["xray"]},
             "config": {"grid": {"diameter_nm": [3.0], "tail": 1e-6}, "seed": 0} | config,
             "seed": 0,
             "device": "CPU",
