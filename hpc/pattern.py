@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         ("faults", "wrong stacking of {111} layers"),
         ("disorder", "relaxation, displacements, vacancies"),
         ("coating", "shell of another material"),
+        ("motion", "correlated motion, halo, surface B; of structure files too"),
     ):
         model.add_argument(f"--{group}", metavar="NAME", help=f"{what}: a file of conf/{group}")
     model.add_argument(

@@ -8,11 +8,12 @@ A *variant* combines one choice of each of these, and `conf/` has a group of fil
     faults     wrong stacking of {111} layers: a probability per layer, single planes, reconstructed facets
     disorder   radial relaxation, static displacements, vacancies
     coating    a shell of another material on the core
+    motion     how atoms move: together with their neighbours, more at the surface; a halo of loose neighbours
 
 Types, units and checks only: a value that nobody can mean is refused here, with the name of its key. What each does
 to the atoms is in `hpc.structure.shapes`, `hpc.structure.sites`, `hpc.structure.faults` and
-`hpc.structure.particles`; which engine counts the pairs is decided in `hpc.pairs.families`. Variants are compared
-and hashed by value.
+`hpc.structure.particles`, what motion does to the intensity in `hpc.motion`; which engine counts the pairs is decided
+in `hpc.pairs.families`. Variants are compared and hashed by value.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "Disorder",
     "Faults",
     "Lattice",
+    "Motion",
     "Shape",
     "Surface",
     "Variant",
@@ -275,6 +277,56 @@ class Coating:
         _set(self, thickness_nm=thickness, poisson_ratio=poisson_ratio)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """Atoms that do not move independently of each other, or not all alike."""
+
+    correlation: tuple[float, ...] = ()
+    """c of the first shells of neighbours, by distance: B_ij = (B_i + B_j)(1 - c); 1 is rigid, < 0 opposite motion."""
+    smooth: float = 0.0
+    """r_c [Å] of the law c(r) = (r_c/r)², at most 1, instead."""
+    halo: tuple[float, ...] = ()
+    """Neighbours in a disordered shell around the dot, per atom and as fractions of those in the first shells."""
+    halo_b: float = 3.0
+    """Debye-Waller factor of their distances [Å²]."""
+    surface_b: float = 1.0
+    """Factor on B of sites that lack nearest neighbours."""
+
+    def __post_init__(self) -> None:
+        correlation, halo = (
+            _numbers(f"motion.{name}", value, _length(f"motion.{name}", value), low, high)
+            for name, value, low, high in (
+                ("correlation", self.correlation, -1, 1),
+                ("halo", self.halo, -10, 10),
+            )
+        )
+        smooth = _number("motion.smooth", self.smooth, 0, 10)
+        if correlation and smooth:
+            raise ValueError(
+                "motion.correlation and motion.smooth are two laws for the same thing; set motion.correlation to [] or "
+                "motion.smooth to 0"
+            )
+        _set(
+            self,
+            correlation=correlation,
+            smooth=smooth,
+            halo=halo,
+            halo_b=_number("motion.halo_b", self.halo_b, 0, 100),
+            surface_b=_number("motion.surface_b", self.surface_b, 0, 100),
+        )
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether any pair moves together."""
+        return self.smooth > 0 or any(self.correlation)
+
+
+def _length(name: str, value: Any) -> int:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a list of numbers, one for each shell of neighbours, got {value!r}")
+    return len(value)
+
+
 GROUPS: dict[str, type] = {
     "shape": Shape,
     "surface": Surface,
@@ -282,6 +334,7 @@ GROUPS: dict[str, type] = {
     "faults": Faults,
     "disorder": Disorder,
     "coating": Coating,
+    "motion": Motion,
 }
 """Configuration group -> what it makes."""
 
@@ -297,6 +350,7 @@ class Variant:
     faults: Faults = Faults()
     disorder: Disorder = Disorder()
     coating: Coating = Coating()
+    motion: Motion = Motion()
 
     def __post_init__(self) -> None:
         labels = self.material.labels
@@ -318,6 +372,10 @@ class Variant:
                 f"lattice.alpha_deg deforms cubic cells, {self.material.name} has "
                 f"{list(self.material.cell_angstrom)}; use lattice.strain"
             )
+        if n_shells := max(len(self.motion.correlation), len(self.motion.halo)):
+            from hpc.motion import shells
+
+            shells(self.material, n_shells + 1)
 
     @property
     def centres(self) -> tuple[Centre, ...]:
