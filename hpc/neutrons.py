@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 __all__ = ["incoherent_self", "scattering_length"]
 
 
@@ -53,12 +55,11 @@ def _lookup(element: str, wavelength: float | None) -> tuple[complex, float]:
         raise ValueError(f"element must be a chemical symbol, got {element!r}") from None
     if nucleus is None or not nucleus.has_sld():
         raise ValueError(f"no scattering length of {element} is tabulated")
-    assert isinstance(nucleus.b_c_complex, complex) and nucleus.incoherent is not None  # has_sld
-    if not nucleus.is_energy_dependent:
-        return nucleus.b_c_complex, nucleus.incoherent
-    if wavelength is None:
+    assert nucleus.incoherent is not None  # has_sld
+    if wavelength is None and nucleus.is_energy_dependent:
         raise ValueError(
             f"the scattering length of {element} depends on the wavelength of the neutrons; give one in Å"
         )
-    b, _ = nucleus.scattering_by_wavelength(wavelength)
-    return complex(b), nucleus.incoherent
+    # At any wavelength if there is no resonance; 1.798 Å are the 2200 m/s of the tables.
+    b, _ = nucleus.scattering_by_wavelength(wavelength or periodictable.nsf.ABSORPTION_WAVELENGTH)
+    return complex(np.asarray(b).item()), nucleus.incoherent

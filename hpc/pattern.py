@@ -6,6 +6,7 @@
     qd-pattern cluster.xyz --energy-kev 22 --b-iso Pb=1.3 S=1.2 --q 0.5 20 0.01 -o out.xy
     qd-pattern cds.cif --repeat 8 8 6 --energy-kev 22 --q 0.5 20 0.01 -o block.xy
     qd-pattern cds.cif --shape sphere --diameter-nm 4 --sigma 0.1 --energy-kev 22 --q 0.5 20 0.01 -o dots.xy
+    qd-pattern sphere --material pbs --diameter-nm 4 --radiation neutron --q 0.5 20 0.01 -o neutrons.xy
     qd-pattern *.xyz --energy-kev 22 --output-kind gr --q 0 20 0.01 --r 1 30 0.01 -o pdfs/
     mpiexec -n 4 python -m mpi4py -m hpc.pattern big.xyz --energy-kev 22 --q 0.5 20 0.01 -o big.xy
 
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpc.mpi import World
     from hpc.pattern_output import Columns
+    from hpc.radiation import Beam
 
 __all__ = ["main"]
 
@@ -60,12 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--save-structure", metavar="FILE.xyz", help="write the atoms of the (one) source too")
 
-    photons = parser.add_argument_group("photons and atoms")
-    photons.add_argument("--energy-kev", type=float, help="photon energy; there is no default")
-    photons.add_argument("--wavelength", type=float, help="wavelength in Å, instead of the energy")
-    photons.add_argument("--no-anomalous", action="store_true", help="leave out f' and f''")
-    photons.add_argument("--no-compton", action="store_true", help="leave out incoherent scattering")
-    photons.add_argument(
+    beam = parser.add_argument_group("radiation and atoms")
+    beam.add_argument("--energy-kev", type=float, help="photon energy; there is no default")
+    beam.add_argument("--wavelength", type=float, help="wavelength in Å, instead of the energy")
+    beam.add_argument(
+        "--radiation",
+        metavar="NAME",
+        help="cu_kalpha, mo_kalpha, ag_kalpha (at the energy of Kα1), neutron, ...: a file of conf/radiation",
+    )
+    beam.add_argument("--no-anomalous", action="store_true", help="leave out f' and f''")
+    beam.add_argument("--no-compton", action="store_true", help="leave out incoherent scattering")
+    beam.add_argument(
         "--b-iso", nargs="+", metavar="B", help="Debye-Waller factors in Å²: 0.7, or Pb=1.3 S=1.2"
     )
 
@@ -152,13 +159,13 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
         ValueError: options that no source can be computed with.
     """
     from hpc.device import select_device
-    from hpc.pattern_options import check_numbers, energy, q_of, r_of
+    from hpc.pattern_options import beam_of, check_numbers, q_of, r_of
     from hpc.pattern_output import columns_of, places, write_columns, write_xyz
     from hpc.pattern_sources import atoms_of, is_model, sums_of
     from hpc.progress import Progress
 
     check_numbers(chosen)
-    q, energy_kev = q_of(chosen), energy(chosen)
+    q, beam = q_of(chosen), beam_of(chosen)
     r = r_of(chosen) if chosen.output_kind == "gr" else None
     targets = places(chosen.source, chosen.output, chosen.output_kind)
     if chosen.save_structure is not None and len(targets) > 1:
@@ -172,13 +179,11 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
             try:
                 if world.rank > 0 and is_model(source, chosen):
                     continue
-                sums, described = sums_of(
-                    source, chosen, q, energy_kev=energy_kev, device=device, world=world
-                )
-                columns = columns_of(sums, chosen, energy_kev=energy_kev, r=r)
+                sums, described = sums_of(source, chosen, q, beam=beam, device=device, world=world)
+                columns = columns_of(sums, chosen, beam=beam, r=r)
                 if world.rank > 0:
                     continue
-                write_columns(columns, {**described, **_common(chosen, energy_kev)}, target)
+                write_columns(columns, {**described, **_common(chosen, beam)}, target)
                 if target is not None:
                     _say_written(target.path, columns)
                 if chosen.save_structure is not None:
@@ -190,12 +195,11 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
     return failures
 
 
-def _common(chosen: argparse.Namespace, energy_kev: float | None) -> dict[str, object]:
+def _common(chosen: argparse.Namespace, beam: Beam) -> dict[str, object]:
     """Parameters that every source shares, for the header."""
     common: dict[str, object] = {
         "output_kind": chosen.output_kind,
-        "energy_kev": energy_kev,
-        "anomalous": not chosen.no_anomalous,
+        **_described(chosen, beam),
         "q": " ".join(f"{x:g}" for x in chosen.q),
         "tolerance": chosen.tolerance,
     }
@@ -204,6 +208,16 @@ def _common(chosen: argparse.Namespace, energy_kev: float | None) -> dict[str, o
     if chosen.output_kind == "gr":
         common |= {"lorch": chosen.lorch}
     return common
+
+
+def _described(chosen: argparse.Namespace, beam: Beam) -> dict[str, object]:
+    """The radiation, for the header."""
+    named = {} if chosen.radiation is None else {"radiation": chosen.radiation}
+    if beam["particle"] == "neutron":
+        wavelength = beam["wavelength"]
+        given = {} if wavelength is None else {"wavelength_angstrom": wavelength}
+        return {**named, "particle": "neutron", **given}
+    return {**named, "energy_kev": beam["energy_kev"], "anomalous": not chosen.no_anomalous}
 
 
 def _say_written(path: Path, columns: Columns) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from hpc.radiation import Beam
     from hpc.structure.variant import Variant
 
-__all__ = ["check_numbers", "energy", "list_shapes", "q_of", "r_of", "read_b_iso", "variant_of"]
+__all__ = ["beam_of", "check_numbers", "list_shapes", "q_of", "r_of", "read_b_iso", "variant_of"]
 
 
 def list_shapes() -> list[str]:
@@ -92,26 +93,32 @@ def r_of(chosen: argparse.Namespace) -> np.ndarray:
     return stepped(start, stop, step)
 
 
-def energy(chosen: argparse.Namespace) -> float | None:
-    """The photon energy [keV], from either option; None only where nothing depends on it.
+def beam_of(chosen: argparse.Namespace) -> Beam:
+    """What is scattered, from --radiation, --energy-kev, --wavelength and --no-anomalous.
+
+    The energy of X-rays is None only where nothing depends on it.
 
     Raises:
-        ValueError: missing, given twice, or not positive.
+        ValueError: energy and wavelength missing, both given, not positive, or not of this radiation.
     """
-    from hpc.form_factors import check_energy, energy_of_wavelength
+    from hpc.radiation import choose_beam
 
     if chosen.energy_kev is not None and chosen.wavelength is not None:
         raise ValueError("give --energy-kev or --wavelength, not both")
-    if chosen.wavelength is not None:
-        return energy_of_wavelength(chosen.wavelength)
-    if chosen.energy_kev is None and (chosen.no_anomalous or chosen.output_kind == "partials"):
-        return None
-    if chosen.energy_kev is None:
+    beam = choose_beam(
+        chosen.radiation or "synchrotron", wavelength=chosen.wavelength, energy_kev=chosen.energy_kev
+    )
+    if beam["particle"] == "neutron":
+        if chosen.no_anomalous:
+            raise ValueError("--no-anomalous leaves out f' and f'' of X-rays; neutrons have none, remove it")
+        return beam
+    if beam["energy_kev"] is None and not (chosen.no_anomalous or chosen.output_kind == "partials"):
         raise ValueError(
             "the photon energy is missing: f' and f'' depend on it and there is no default; "
-            "add --energy-kev 22 (or --wavelength 0.5636), or --no-anomalous to leave them out"
+            "add --energy-kev 22 (or --wavelength 0.5636, or --radiation cu_kalpha), "
+            "or --no-anomalous to leave them out"
         )
-    return check_energy(chosen.energy_kev)
+    return {**beam, "anomalous": not chosen.no_anomalous and beam["energy_kev"] is not None}
 
 
 def variant_of(chosen: argparse.Namespace, *, shape: str, material: str | Path) -> Variant:

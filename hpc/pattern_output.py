@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hpc.debye import PairSums
+    from hpc.radiation import Beam
     from hpc.structure.atoms import Atoms
 
 __all__ = ["EXTENSIONS", "Columns", "Target", "columns_of", "places", "write_columns", "write_xyz"]
@@ -23,30 +24,28 @@ EXTENSIONS = {"iq": "xy", "sq": "sq", "fq": "fq", "gr": "gr", "partials": "parti
 Columns = tuple[list[str], "list[np.ndarray]"]
 
 
-def columns_of(
-    sums: PairSums, chosen: argparse.Namespace, *, energy_kev: float | None, r: np.ndarray | None
-) -> Columns:
+def columns_of(sums: PairSums, chosen: argparse.Namespace, *, beam: Beam, r: np.ndarray | None) -> Columns:
     """The asked quantity.
 
     Args:
         sums: of the particle.
-        chosen: output_kind, no_anomalous, no_compton, per_atom, lorch.
-        energy_kev: photon energy [keV].
+        chosen: output_kind, no_compton, per_atom, lorch.
+        beam: what is scattered.
         r: (r,) [Å], for G(r).
     """
-    photons: dict[str, Any] = {"energy_kev": energy_kev, "anomalous": not chosen.no_anomalous}
     q_title, kind = "Q [1/angstrom]", chosen.output_kind
     if kind == "iq":
-        unit = "electron units per atom" if chosen.per_atom else "electron units"
-        values = sums.iq(**photons, compton=not chosen.no_compton, per_atom=chosen.per_atom)
+        unit = "fm^2" if beam["particle"] == "neutron" else "electron units"
+        unit += " per atom" if chosen.per_atom else ""
+        values = sums.iq(**beam, compton=not chosen.no_compton, per_atom=chosen.per_atom)
         return [q_title, f"I [{unit}]"], [sums.q, values]
     if kind == "sq":
-        return [q_title, "S"], [sums.q, sums.sq(**photons)]
+        return [q_title, "S"], [sums.q, sums.sq(**beam)]
     if kind == "fq":
-        return [q_title, "F [1/angstrom]"], [sums.q, sums.fq(**photons)]
+        return [q_title, "F [1/angstrom]"], [sums.q, sums.fq(**beam)]
     if kind == "gr":
         assert r is not None
-        return ["r [angstrom]", "G [1/angstrom^2]"], [r, sums.gr(r, **photons, lorch=chosen.lorch)]
+        return ["r [angstrom]", "G [1/angstrom^2]"], [r, sums.gr(r, **beam, lorch=chosen.lorch)]
     partials = sums.partials()
     return [q_title, *(f"A_{a}-{b}" for a, b in partials)], [sums.q, *partials.values()]
 

@@ -16,13 +16,14 @@ import numpy as np
 
 from hpc.debye import PairSums, coefficients, sums_of_atoms
 from hpc.device import Device
-from hpc.form_factors import scattering_factor
 from hpc.mpi import World
 from hpc.pattern_options import list_shapes, read_b_iso, variant_of
 from hpc.structure.atoms import Atoms, make_atoms
 from hpc.structure.files import is_crystal, read_structure
+from hpc.structure.material import Kind
 
 if TYPE_CHECKING:
+    from hpc.radiation import Beam
     from hpc.structure.variant import Variant
 
 __all__ = ["atoms_of", "is_model", "sums_of"]
@@ -56,7 +57,7 @@ def sums_of(
     chosen: argparse.Namespace,
     q: np.ndarray,
     *,
-    energy_kev: float | None,
+    beam: Beam,
     device: Device,
     world: World,
 ) -> tuple[PairSums, dict[str, object]]:
@@ -66,7 +67,7 @@ def sums_of(
         source: a structure file or the name of a shape.
         chosen: the options.
         q: (q,) float64 [Å⁻¹].
-        energy_kev: photon energy [keV], checked against the tables before anything is counted.
+        beam: what is scattered, checked against the tables before anything is counted.
         device: where pairs are counted.
         world: the ranks that share the pairs of a structure file; all of them have to call.
 
@@ -75,9 +76,7 @@ def sums_of(
     """
     if is_model(source, chosen):
         variant = _variant(source, chosen)
-        coefficients(
-            variant.material.kinds, q[[0, -1]], energy_kev=energy_kev, anomalous=energy_kev is not None
-        )
+        coefficients(variant.material.kinds, q[[0, -1]], **beam)
         sums = _sums_of_model(variant, chosen, q, device)
         described = {
             "shape": variant.shape.name,
@@ -94,8 +93,8 @@ def sums_of(
         }
         return sums, {name: value for name, value in described.items() if value is not None}
     atoms = _atoms_of_file(source, chosen)
-    for element in np.unique(atoms.element):
-        scattering_factor(str(element), q[[0, -1]], energy_kev=energy_kev, anomalous=energy_kev is not None)
+    elements = [str(element) for element in np.unique(atoms.element)]
+    coefficients([Kind(label=e, element=e, occupancy=1.0, b_iso=0.0) for e in elements], q[[0, -1]], **beam)
     counter = _Counter(chosen, device=device, world=world, name=source, n_atoms=len(atoms))
     sums = sums_of_atoms(atoms, q, counter)
     kinds = [
