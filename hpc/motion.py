@@ -26,18 +26,22 @@ Symbols: q [Å⁻¹], r [Å], B [Å²], s = q/4π, c correlation 0..1, n distanc
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
 from hpc.structure.material import Material, equivalent_positions, kind_pairs
+from hpc.structure.variant import Motion
 from hpc.transform import sinc
 
 __all__ = [
     "REACH",
+    "correlation_at",
     "correlation_weights",
     "halo_terms",
+    "near_damped",
     "near_table",
     "near_terms",
     "shells",
@@ -98,6 +102,7 @@ def shells(material: Material, n: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, neighbours
 
 
+@lru_cache(maxsize=16)
 def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n,) distances [Å], pairs of kinds, ordered pairs of sites per atom: the endless crystal within the reach."""
     from hpc.structure.sites import cell_vectors, lattice_blocks
@@ -161,6 +166,58 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
     return at_most_1 * (1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70)))))
 
 
+def correlation_at(motion: Motion, r: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Values of c at given distances, by the law that a variant asks for.
+
+    Args:
+        motion: the law.
+        r: (r,) float64 [Å].
+        nodes: (m,) float64 [Å], distances of at least one shell more than it has values.
+
+    Returns:
+        (r,) float64.
+    """
+    if motion.smooth:
+        return smooth_correlation(r, motion.smooth)
+    n = len(motion.correlation)
+    return np.array(motion.correlation) @ correlation_weights(r, nodes[: n + 1]) if n else np.zeros(len(r))
+
+
+def near_damped(
+    pairs: Array,
+    distance: Array,
+    correlation: Array,
+    q: Array,
+    exponent: Array,
+    *,
+    b_scale: Array = 1.0,
+    strain: Array = 0.0,
+) -> Array:
+    """What correlated motion adds to the damped partial sums, exactly.
+
+    Args:
+        pairs: (..., pair, n) float64, ordered pairs at each distance, of a particle or per atom.
+        distance: (n,) float64 [Å], unstrained.
+        correlation: (..., n) or (n,) float64, c at each distance.
+        q: (q,) float64 [Å⁻¹].
+        exponent: (pair, q) float64, `Coefficients.exponent`: (B_a+B_b) s².
+        b_scale: number, or (..., 1) float64: factor on every B.
+        strain: number, or (..., 1) float64: ε.
+
+    Returns:
+        (..., pair, q) float64: Σ_n N_ab(r_n) sinc(Q(1+ε) r_n) [e^{-(1-c) b (B_a+B_b) s²} - e^{-b (B_a+B_b) s²}].
+    """
+    xp = array_api_compat.array_namespace(pairs)
+    waves = sinc(((1 + strain) * distance)[..., :, None] * q)  # (..., n, q)
+    b = b_scale if isinstance(b_scale, float | int) else b_scale[..., None]
+    damped = []
+    for index in range(exponent.shape[0]):
+        x = b * exponent[index][None, :]
+        difference = xp.exp(-(1 - correlation[..., :, None]) * x) - xp.exp(-x)
+        damped.append(xp.sum(pairs[..., index, :, None] * (waves * difference), axis=-2))
+    return xp.stack(damped, axis=-2)
+
+
 def near_terms(
     pairs: Array,
     distance: Array,
@@ -172,7 +229,7 @@ def near_terms(
     b_scale: Array = 1.0,
     strain: Array = 0.0,
 ) -> Array:
-    """What correlated motion adds to the intensity, exactly.
+    """What correlated motion adds to the intensity, exactly: `near_damped` times form factors.
 
     Args:
         pairs: (..., pair, n) float64, ordered pairs at each distance, of a particle or per atom.
@@ -188,16 +245,8 @@ def near_terms(
         (..., q) float64 [electron units, per what the pairs are].
     """
     xp = array_api_compat.array_namespace(pairs)
-    stretched = (1 + strain) * distance
-    waves = sinc(stretched[..., :, None] * q)  # (..., n, q)
-    b = b_scale if isinstance(b_scale, float | int) else b_scale[..., None]
-    total = xp.zeros_like(q)
-    for index in range(undamped.shape[0]):
-        x = b * exponent[index][None, :]
-        damped = xp.exp(-(1 - correlation[..., :, None]) * x) - xp.exp(-x)
-        here = xp.sum(pairs[..., index, :, None] * (waves * damped), axis=-2)
-        total = total + undamped[index] * here
-    return total
+    damped = near_damped(pairs, distance, correlation, q, exponent, b_scale=b_scale, strain=strain)
+    return xp.sum(undamped * damped, axis=-2)
 
 
 def table_weights(damping: Array, nodes: Array) -> Array:

@@ -285,6 +285,8 @@ class Motion:
     """c of the first shells of neighbours, by distance: B_ij = (B_i + B_j)(1 - c); 1 is rigid, < 0 opposite motion."""
     smooth: float = 0.0
     """r_c [Å] of the law c(r) = (r_c/r)², at most 1, instead."""
+    shells: tuple[float, ...] = ()
+    """Distances [Å] of the shells, and last the one where c has fallen to 0; empty for those of the crystal."""
     halo: tuple[float, ...] = ()
     """Neighbours in a disordered shell around the dot, per atom and as fractions of those in the first shells."""
     halo_b: float = 3.0
@@ -293,13 +295,15 @@ class Motion:
     """Factor on B of sites that lack nearest neighbours."""
 
     def __post_init__(self) -> None:
-        correlation, halo = (
-            _numbers(f"motion.{name}", value, _length(f"motion.{name}", value), low, high)
-            for name, value, low, high in (
-                ("correlation", self.correlation, -1, 1),
-                ("halo", self.halo, -10, 10),
+        correlation = _any_numbers("motion.correlation", self.correlation, -1, 1)
+        halo = _any_numbers("motion.halo", self.halo, -10, 10)
+        shells = _any_numbers("motion.shells", self.shells, 0.5, 15)
+        needed = max(len(correlation), len(halo)) + 1
+        if shells and (len(shells) < needed or list(shells) != sorted(set(shells))):
+            raise ValueError(
+                f"motion.shells must be increasing distances, at least {needed}: one for each value of "
+                f"motion.correlation and motion.halo and one where c has fallen to 0; got {list(shells)}"
             )
-        )
         smooth = _number("motion.smooth", self.smooth, 0, 10)
         if correlation and smooth:
             raise ValueError(
@@ -310,6 +314,7 @@ class Motion:
             self,
             correlation=correlation,
             smooth=smooth,
+            shells=shells,
             halo=halo,
             halo_b=_number("motion.halo_b", self.halo_b, 0, 100),
             surface_b=_number("motion.surface_b", self.surface_b, 0, 100),
@@ -321,10 +326,10 @@ class Motion:
         return self.smooth > 0 or any(self.correlation)
 
 
-def _length(name: str, value: Any) -> int:
+def _any_numbers(name: str, value: Any, low: float, high: float) -> tuple[float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of numbers, one for each shell of neighbours, got {value!r}")
-    return len(value)
+    return _numbers(name, value, len(value), low, high)
 
 
 GROUPS: dict[str, type] = {
@@ -375,7 +380,7 @@ class Variant:
         if n_shells := max(len(self.motion.correlation), len(self.motion.halo)):
             from hpc.motion import shells
 
-            shells(self.material, n_shells + 1)
+            shells(self.material, n_shells + 1)  # says how many there are
 
     @property
     def centres(self) -> tuple[Centre, ...]:
