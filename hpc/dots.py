@@ -15,6 +15,8 @@ import numpy as np
 from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
+from hpc.motion import REACH
+from hpc.near_part import crystal_part
 from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting
 from hpc.radiation import Beam, Particle
 from hpc.structure.material import Material
@@ -128,14 +130,28 @@ def dot_sums(
     # A shell is in the particle with the probability that the particle is at least that large.
     present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
     stretch = 1 + strain
+    n_atoms = (present @ family.atoms)[0]
+    near = None
+    if variant.motion.has_near_part:
+        distance, entering = family.near(REACH)
+        near = crystal_part(
+            variant.motion,
+            variant.material,
+            counting.kinds,
+            distance=distance,
+            pairs=(present @ entering)[:, 0],
+            n_atoms=float(n_atoms @ [kind.occupancy for kind in counting.kinds]),
+            strain=strain,
+        )
     return PairSums(
         kinds=counting.kinds,
-        n_atoms=(present @ family.atoms)[0],
+        n_atoms=n_atoms,
         q=q,
         partial=np.stack(
             [partial_sums(present @ table.entering, stretch * table.distance, q)[0] for table in family.pairs]
         ),
         extent=stretch * counting.extent,
+        near=near,
     )
 
 

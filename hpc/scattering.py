@@ -35,9 +35,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from hpc.form_factors import compton, scattering_factor
+from hpc.near_part import NearPart
 from hpc.neutrons import incoherent_self, scattering_length
 from hpc.radiation import Beam, Particle
 from hpc.structure.material import Kind, kind_pairs
+from hpc.texture import bragg_part, diffuse_terms
 
 __all__ = ["Coefficients", "PairSums", "coefficients", "intensity", "reduced_pdf"]
 
@@ -152,6 +154,8 @@ class PairSums:
     """(pair, q) float64, P_ab."""
     extent: float
     """No two atoms are farther apart [Å]."""
+    near: NearPart | None = None
+    """How near neighbours move together, and a halo; None where every atom moves by itself."""
 
     @property
     def n_occupied(self) -> float:
@@ -172,12 +176,26 @@ class PairSums:
         """
         terms = coefficients(self.kinds, self.q, with_compton=compton, **beam)
         total = intensity(self.partial, self.n_atoms, terms.pair(b_scale), terms.self)
+        if self.near is not None:
+            total = total + np.einsum("pq,pq->q", terms.undamped, self._near(terms, b_scale))
         return total / self.n_occupied if per_atom else total
+
+    def bragg(self, *, per_atom: bool = False, b_scale: float = 1.0, **beam: Unpack[Beam]) -> np.ndarray:
+        """(q,) float64: the part of `iq` that depends on orientation, see `hpc.texture`; arguments as in `iq`."""
+        terms = coefficients(self.kinds, self.q, **beam)
+        total = intensity(self.partial, self.n_atoms, terms.pair(b_scale), terms.self)
+        of_itself = [self._pairs.index((a, a)) for a in range(len(self.kinds))]
+        occupancy = np.array([kind.occupancy for kind in self.kinds])
+        diffuse = diffuse_terms(terms.self, occupancy, terms.exponent[of_itself], b_scale)
+        bragg = bragg_part(total, self.n_atoms, diffuse)
+        return bragg / self.n_occupied if per_atom else bragg
 
     def sq(self, **beam: Unpack[Beam]) -> np.ndarray:
         """(q,) float64: the total-scattering structure factor S."""
         terms = coefficients(self.kinds, self.q, **beam)
         distinct = np.einsum("pq,pq->q", self.partial, terms.pair())
+        if self.near is not None:
+            distinct += np.einsum("pq,pq->q", terms.undamped, self._near(terms))
         # N² |<f>|² = |Σ o_a N_a f_a|², from products of pairs
         numbers = [(1 if a == b else 2) * self.n_atoms[a] * self.n_atoms[b] for a, b in self._pairs]
         return 1 + self.n_occupied * distinct / (numbers @ terms.undamped)
@@ -199,15 +217,23 @@ class PairSums:
         for kind, n in zip(self.kinds, self.n_atoms, strict=True):
             total[kind.element] += kind.occupancy * float(n)
         distinct = {(elements[a], elements[b]): np.zeros_like(self.q) for a, b in kind_pairs(len(elements))}
-        for (a, b), sums in zip(self._pairs, self.partial, strict=True):
+        exponent = np.stack([(self.kinds[a].b_iso + self.kinds[b].b_iso) * s2 for a, b in self._pairs])
+        damped = np.exp(-exponent) * self.partial
+        if self.near is not None:
+            damped += self.near.damped(self.q, exponent)
+        for (a, b), sums in zip(self._pairs, damped, strict=True):
             one, two = self.kinds[a], self.kinds[b]
             first, second = sorted((one.element, two.element))
-            damping = np.exp(-(one.b_iso + two.b_iso) * s2)
-            distinct[first, second] += one.occupancy * two.occupancy * damping * sums
+            distinct[first, second] += one.occupancy * two.occupancy * sums
         return {
             (e, f): 1 + self.n_occupied * sums / ((1 if e == f else 2) * total[e] * total[f])
             for (e, f), sums in distinct.items()
         }
+
+    def _near(self, terms: Coefficients, b_scale: float = 1.0) -> np.ndarray:
+        """(pair, q) float64: what motion adds to the damped partial sums."""
+        assert self.near is not None
+        return self.near.damped(self.q, terms.exponent, b_scale)
 
     @property
     def _pairs(self) -> list[tuple[int, int]]:

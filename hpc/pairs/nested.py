@@ -157,6 +157,24 @@ class NestedFamily:
     pairs: tuple[PairTable, ...]
     """One table for each of `kind_pairs`."""
 
+    def near(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs nearer than a distance, on one axis for all pairs of kinds.
+
+        Args:
+            reach: [Å].
+
+        Returns:
+            (n,) float64 distances [Å], increasing; (pair, shell, n) float64 pairs that enter.
+        """
+        near = [table.distance[table.distance < reach] for table in self.pairs]
+        distance = np.unique(np.concatenate(near))
+        entering = np.zeros((len(self.pairs), len(self.diameter), len(distance)))
+        for index, (table, own) in enumerate(zip(self.pairs, near, strict=True)):
+            entering[index][:, np.searchsorted(distance, own)] = table.entering[:, : len(own)]
+        # Nodes that no pair comes near to.
+        occurring = entering.any(axis=(0, 1))
+        return distance[occurring], entering[:, :, occurring]
+
 
 def merge_shells(centres: Sequence[NestedSites]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """The shells of several cut centres of one material on a common axis.

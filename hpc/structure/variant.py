@@ -325,6 +325,11 @@ class Motion:
         """Whether any pair moves together."""
         return self.smooth > 0 or any(self.correlation)
 
+    @property
+    def has_near_part(self) -> bool:
+        """Whether near neighbours add anything, by their motion or a halo."""
+        return self.is_correlated or any(self.halo)
+
 
 def _any_numbers(name: str, value: Any, low: float, high: float) -> tuple[float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
