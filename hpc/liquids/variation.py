@@ -28,7 +28,7 @@ def varied(terms: LiquidTerms, *, stretch: Any, width: Any, height: Any) -> Any:
 
     Args:
         terms: the liquid on a uniform grid of Q, its arrays in the namespace and on the device of the parameters
-            (`LiquidTerms.convert`).
+            (`LiquidTerms.convert`). All but q may be (..., q) with rings (..., 1): a liquid for each row.
         stretch: (..., 1) factor on the position of the ring, > 0.
         width: (..., 1) factor on its width, > 0.31.
         height: (..., 1) factor on its height, > 0.
@@ -46,6 +46,10 @@ def varied(terms: LiquidTerms, *, stretch: Any, width: Any, height: Any) -> Any:
     position = xp.clip((u - q[0]) / step, 0, n - 1)
     index = xp.clip(xp.astype(xp.floor(position), xp.int64), 0, n - 2)
     part = position - xp.astype(index, position.dtype)
-    mapped = ratio[index] * (1 - part) + ratio[index + 1] * part
+    # A liquid of its own for each row, or one for all.
+    below, above = (
+        xp.take_along_axis(ratio, at, axis=-1) if ratio.ndim > 1 else ratio[at] for at in (index, index + 1)
+    )
+    mapped = below * (1 - part) + above * part
     bump = 1 + (height - 1) * xp.exp(-(off**2) / (2 * terms.ring_width**2))
     return terms.molecule * mapped * bump
