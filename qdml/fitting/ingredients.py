@@ -1,0 +1,109 @@
+"""Columns of a fit that do not depend on the dots: liquids, smooth background, halo; and what multiplies the dots.
+
+All but the halo are non-negative functions with non-negative coefficients. The halo's terms may have either
+sign: they stand for neighbours that the dots have more or fewer of than the crystal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpc.motion import halo_terms, shells
+from hpc.scattering import coefficients
+from qdml.fitting.settings import FitSettings
+from qdml.measured.columns import FileError
+from qdml.measured.patterns import Pattern, regrid
+
+__all__ = ["Ingredients", "bernstein", "ingredients", "splines"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """Static columns, and the group that each belongs to."""
+
+    columns: np.ndarray
+    """(q, column) float64."""
+    groups: tuple[str, ...]
+    """(column,): "background", "halo", or the name of a solvent."""
+
+    @property
+    def free(self) -> np.ndarray:
+        """(column,) bool: coefficients of either sign."""
+        return np.array([group == "halo" for group in self.groups])
+
+
+def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | None) -> Ingredients:
+    """Tabulate the static columns.
+
+    Args:
+        q: (q,) float64 [Å⁻¹], uniform.
+        settings: what is asked for.
+        energy_kev: photon energy [keV]; None leaves f' and f'' out.
+
+    Raises:
+        ValueError: an unknown liquid, or a measured solvent that does not cover q.
+    """
+    columns = list(splines(q, settings).T)
+    groups = ["background"] * len(columns)
+    for solvent in settings.solvents:
+        if isinstance(solvent, Pattern):
+            columns.append(_measured(solvent, q))
+            groups.append(solvent.source)
+        else:
+            columns.append(_liquid(solvent, q, energy_kev))
+            groups.append(solvent)
+    if settings.halo_shells:
+        material = settings.variants[0].material
+        distance, neighbours = shells(material, settings.halo_shells)
+        undamped = coefficients(
+            material.kinds, q, energy_kev=energy_kev, anomalous=energy_kev is not None
+        ).undamped
+        terms = halo_terms(distance, neighbours, q, undamped=undamped, b=settings.halo_b)
+        columns += list(terms)
+        groups += ["halo"] * len(terms)
+    return Ingredients(columns=np.stack(columns, axis=1), groups=tuple(groups))
+
+
+def _liquid(name: str, q: np.ndarray, energy_kev: float | None) -> np.ndarray:
+    from hpc.liquids import liquid_profile
+
+    profile = liquid_profile(name, q, energy_kev=energy_kev)
+    return profile / profile.mean()
+
+
+def _measured(solvent: Pattern, q: np.ndarray) -> np.ndarray:
+    """Bin means of a measured solvent, of mean 1."""
+    on_grid = regrid(solvent, q)
+    if not on_grid.mask.all():
+        missing = q[~on_grid.mask]
+        raise FileError(
+            Path(solvent.source),
+            f"a solvent must cover the Q that is fitted, {q[0]:.4g} to {q[-1]:.4g} Å⁻¹; {len(missing)} points from "
+            f"{missing[0]:.4g} to {missing[-1]:.4g} Å⁻¹ are missing; use another file, or a smaller --q-range",
+        )
+    return on_grid.intensity / on_grid.intensity.mean()
+
+
+def bernstein(q: np.ndarray, degree: int) -> np.ndarray:
+    """(q, degree + 1) float64: the Bernstein polynomials over the range of q, >= 0 and adding up to 1."""
+    from scipy.special import comb
+
+    x = ((q - q[0]) / (q[-1] - q[0]))[:, None]
+    k = np.arange(degree + 1)
+    return comb(degree, k) * x**k * (1 - x) ** (degree - k)
+
+
+def splines(q: np.ndarray, settings: FitSettings) -> np.ndarray:
+    """(q, function) float64: cubic B-splines, >= 0, broader than any reflection."""
+    from scipy.interpolate import BSpline
+
+    near_step, far_step = settings.background_knots
+    near = np.arange(q[0], min(settings.background_near, q[-1]), near_step)
+    far = np.arange(near[-1] + far_step, q[-1], far_step)
+    inner = np.concatenate([near[1:], far])
+    inner = inner[inner < q[-1] - near_step / 2]
+    knots = np.concatenate([np.repeat(q[0], 4), inner, np.repeat(q[-1], 4)])
+    return BSpline.design_matrix(q, knots, 3).toarray()

@@ -1,0 +1,72 @@
+"""A measured pattern -> the points that a fit compares: bin means on a uniform grid of Q, with their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdml.fitting.settings import FitSettings
+from qdml.measured.patterns import OnGrid, Pattern, regrid
+
+__all__ = ["Points", "points_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """What is fitted."""
+
+    q: np.ndarray
+    """(q,) float64 [Å⁻¹], uniform; patterns are computed on all of it."""
+    mask: np.ndarray
+    """(q,) bool: the points that are compared, n of them."""
+    y: np.ndarray
+    """(n,) float64, measured."""
+    noise: np.ndarray
+    """(n,) float64: standard deviation of the counts; 0 where it is not known."""
+    weight: np.ndarray
+    """(n,) float64: 1 / sqrt(noise² + (model error · y)²)."""
+    on_grid: OnGrid
+
+
+def points_of(pattern: Pattern, settings: FitSettings) -> Points:
+    """Bring a pattern onto the grid of a fit.
+
+    Raises:
+        FileError: the pattern and `q_range` share too little, or much of it is not positive.
+        ValueError: neither noise nor a model error gives weights.
+    """
+    step = settings.q_step
+    low, high = settings.q_range
+    first = max(np.ceil(max(low, float(pattern.q[0])) / step), 1)
+    last = max(np.floor(min(high, float(pattern.q[-1])) / step), first + 1)
+    q = step * np.arange(first, last + 1)
+    on_grid = regrid(pattern, q)
+    mask = on_grid.mask
+    y = on_grid.intensity[mask]
+    noise = _noise(pattern, on_grid, q)[mask]
+    variance = noise**2 + (settings.model_error * y) ** 2
+    if not (variance > 0).all():
+        raise ValueError(
+            f"{pattern.source}: the noise of the pattern is not known everywhere; give a model_error > 0, got "
+            f"{settings.model_error}"
+        )
+    return Points(q=q, mask=mask, y=y, noise=noise, weight=1 / np.sqrt(variance), on_grid=on_grid)
+
+
+def _noise(pattern: Pattern, on_grid: OnGrid, q: np.ndarray) -> np.ndarray:
+    """(q,) float64: standard deviation of the bin means."""
+    if pattern.sigma is not None and (pattern.sigma > 0).any():
+        step = q[1] - q[0]
+        nearest = np.rint((pattern.q - q[0]) / step).astype(int)
+        inside = (nearest >= 0) & (nearest < len(q))
+        number = np.bincount(nearest[inside], minlength=len(q))
+        squares = np.bincount(nearest[inside], pattern.sigma[inside] ** 2, minlength=len(q))
+        # A bin between two points has about the noise of one.
+        alone = np.interp(q, pattern.q, pattern.sigma)
+        return np.where(number > 0, np.sqrt(squares) / np.maximum(number, 1), alone)
+    if on_grid.counts is None:
+        return np.zeros(len(q))
+    seen = on_grid.intensity[on_grid.mask]
+    # As for counts: variance proportional to the intensity.
+    return np.sqrt(np.maximum(on_grid.intensity, 0) * np.median(seen) / on_grid.counts)

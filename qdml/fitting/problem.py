@@ -1,0 +1,192 @@
+"""One pattern and everything that may explain it, as a least-squares problem in the nonlinear parameters.
+
+    y(Q) ≈ Σ_v c_v(Q) I_v(Q; θ) + Σ_i x_i b_i(Q),     weights 1/(counting noise² + (model error · y)²)
+
+I_v: patterns of the sorts of dots, one θ for all; c_v: slowly varying scales; b_i: liquids, smooth background,
+halo. Everything but θ is linear and projected out (`qdml.fitting.projection`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpc.ensemble import volume_mean_diameter
+from hpc.motion import shells
+from qdml.fitting.dots import count_dots
+from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, Parts, b_name, correlation_name
+from qdml.fitting.ingredients import Ingredients, bernstein
+from qdml.fitting.instrument import Optics
+from qdml.fitting.points import Points
+from qdml.fitting.projection import Projected, project
+from qdml.fitting.settings import FitSettings
+
+__all__ = ["Problem", "Space", "parameter_space"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """The parameters θ: names, bounds and where to start. Equal bounds hold a parameter."""
+
+    names: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    start: np.ndarray
+
+    def index(self, name: str) -> int:
+        """Position of a parameter."""
+        return self.names.index(name)
+
+    def values(self, theta: np.ndarray) -> dict[str, float]:
+        """Names -> values."""
+        return dict(zip(self.names, theta.tolist(), strict=True))
+
+    def held(self, name: str, value: float) -> Space:
+        """The same with one parameter held."""
+        low, high, start = self.low.copy(), self.high.copy(), self.start.copy()
+        at = self.index(name)
+        low[at] = high[at] = start[at] = value
+        return Space(names=self.names, low=low, high=high, start=start)
+
+
+def parameter_space(model: DotModel, settings: FitSettings) -> Space:
+    """Bounds and starts of all parameters of a model.
+
+    Raises:
+        ValueError: a fixed parameter that does not exist.
+    """
+    bounds: dict[str, tuple[float, float, float]] = {
+        SIZE: (
+            np.log(10 * settings.diameter_volume_nm[0]),
+            np.log(10 * settings.diameter_volume_nm[1]),
+            np.log(50),
+        ),
+        SIGMA: (*settings.sigma, settings.start_sigma),
+        STRAIN: (*settings.strain, 0.0),
+        ZERO: (-np.radians(settings.zero_deg), np.radians(settings.zero_deg), 0.0),
+    }
+    for element in model.elements:
+        table = float(np.mean([kind.b_iso for kind in model.dots.kinds if kind.element == element])) or 1.0
+        bounds[b_name(element)] = (
+            settings.b_factor[0] * table,
+            settings.b_factor[1] * table,
+            settings.start_b_factor * table,
+        )
+    for shell in range(settings.correlation_shells):
+        start = settings.start_correlation[min(shell, len(settings.start_correlation) - 1)]
+        bounds[correlation_name(shell)] = (*settings.correlation, start)
+    if model.optics is None:
+        bounds[ZERO] = (0.0, 0.0, 0.0)
+    limits = np.array([bounds[name] for name in model.names])
+    space = Space(
+        names=model.names,
+        low=limits[:, 0],
+        high=limits[:, 1],
+        start=np.clip(limits[:, 2], limits[:, 0], limits[:, 1]),
+    )
+    fixed = dict(settings.fixed)
+    if "diameter_nm" in fixed:
+        fixed[SIZE] = float(np.log(10 * volume_mean_diameter(fixed.pop("diameter_nm"), fixed[SIGMA])))
+    for name, value in fixed.items():
+        if name not in model.names:
+            raise ValueError(f"fixed: parameters are {['diameter_nm', *model.names]}, got {name!r}")
+        space = space.held(name, value)
+    return space
+
+
+class Problem:
+    """Residuals of one pattern as a function of θ."""
+
+    def __init__(
+        self,
+        points: Points,
+        statics: Ingredients,
+        settings: FitSettings,
+        *,
+        energy_kev: float | None,
+        optics: Optics | None,
+        largest: float,
+    ) -> None:
+        """Count the dots, unless they have been, and tabulate the columns.
+
+        Args:
+            points: what is fitted.
+            statics: columns that do not depend on θ, on the whole grid.
+            settings: what is free.
+            energy_kev: photon energy [keV].
+            optics: the instrument.
+            largest: diameter of the largest particle that is counted [Å].
+        """
+        q, mask = points.q, points.mask
+        self.points, self.settings = points, settings
+        if settings.correlation_shells:
+            nodes, _ = shells(settings.variants[0].material, settings.correlation_shells + 1)
+        else:
+            nodes = np.empty(0)
+        # In steps, so that patterns of about one range share a count.
+        q_max = 5.0 * np.ceil(q[-1] * (1 + settings.strain[1]) / 5.0)
+        self.models = [
+            DotModel(
+                count_dots(variant, largest, q_max), q, energy_kev=energy_kev, nodes=nodes, optics=optics
+            )
+            for variant in settings.variants
+        ]
+        self.space = parameter_space(self.models[0], settings)
+        scales = bernstein(q, settings.scale_degree)[mask]
+        #: For each sort of dots, the slowly varying functions that multiply it; further sorts are fractions of
+        #: the first.
+        self.scales = [scales, *(np.ones((len(scales), 1)) for _ in settings.variants[1:])]
+        self.statics = statics
+        self._static = statics.columns[mask] * points.weight[:, None]
+        self._target = points.y * points.weight
+        n_scaled = sum(scale.shape[1] for scale in self.scales)
+        self._free = np.concatenate((np.zeros(n_scaled, dtype=bool), statics.free))
+        self._used: np.ndarray | None = None
+        self.evaluations = 0
+
+    def parts(self, theta: np.ndarray, *, slopes: bool) -> list[Parts]:
+        """The pattern of each sort of dots on the whole grid."""
+        self.evaluations += 1
+        values = self.space.values(theta)
+        return [model(values, slopes=slopes) for model in self.models]
+
+    def residual(self, theta: np.ndarray, slopes: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+        """(n,) weighted residual with the best linear part; (n, parameter) its derivative, when wanted."""
+        parts = self.parts(theta, slopes=slopes)
+        solved = self._solve(parts)
+        if not slopes:
+            return solved.residual, None
+        mask, weight = self.points.mask, self.points.weight
+        curves = np.zeros((len(weight), len(theta)))
+        pulls = np.zeros((len(solved.x), len(theta)))
+        weighted = weight * solved.residual
+        at = 0
+        for part, scale in zip(parts, self.scales, strict=True):
+            columns = slice(at, at + scale.shape[1])
+            at = columns.stop
+            bent = part.slopes[:, mask].T
+            curves += (weight * (scale @ solved.x[columns]))[:, None] * bent
+            pulls[columns] = (scale * weighted[:, None]).T @ bent
+        return solved.residual, solved.slopes(curves, pulls)
+
+    def solve(self, theta: np.ndarray) -> tuple[list[Parts], Projected]:
+        """The patterns at θ and the linear part that belongs to them."""
+        parts = self.parts(theta, slopes=False)
+        return parts, self._solve(parts)
+
+    def cost_without_dots(self) -> float:
+        """|r|² of the static columns alone."""
+        free = self.statics.free
+        solved = project(self._static[:, ~free], self._target, free[~free])
+        return float(solved.residual @ solved.residual)
+
+    def _solve(self, parts: list[Parts]) -> Projected:
+        mask, weight = self.points.mask, self.points.weight
+        scaled = [
+            scale * (weight * part.value[mask])[:, None]
+            for part, scale in zip(parts, self.scales, strict=True)
+        ]
+        solved = project(np.hstack([*scaled, self._static]), self._target, self._free, start=self._used)
+        self._used = solved.used
+        return solved

@@ -1,0 +1,110 @@
+"""What a fit assumes and what it leaves free: the values of `conf/fit/`, and what a user changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from hpc.structure.variant import Variant
+
+if TYPE_CHECKING:
+    from qdml.measured.patterns import Pattern
+
+__all__ = ["FitSettings", "fit_settings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """Everything about a fit but the pattern. The meaning of each value stands in `conf/fit/default.yaml`."""
+
+    variants: tuple[Variant, ...]
+    """Sorts of dots; more than one are a mixture with free fractions, one size distribution and one set of B."""
+    solvents: tuple[str | Pattern, ...]
+    """Liquids of `conf/liquid/` by name, or measured patterns."""
+    fixed: Mapping[str, float]
+    """Parameters that are held: their names in `DotModel.names`; or `diameter_nm`, together with `sigma`."""
+    instrument: Any
+    """An `hpc.instrument` set-up, or None for perfect resolution and one line."""
+    q_step: float
+    q_range: tuple[float, float]
+    model_error: float
+    correlation_shells: int
+    halo_shells: int
+    halo_b: float
+    texture: bool
+    texture_blend: float
+    background_knots: tuple[float, float]
+    background_near: float
+    scale_degree: int
+    diameter_volume_nm: tuple[float, float]
+    sigma: tuple[float, float]
+    strain: tuple[float, float]
+    b_factor: tuple[float, float]
+    correlation: tuple[float, float]
+    zero_deg: float
+    start_diameters_nm: tuple[float, ...]
+    start_sigma: float
+    start_b_factor: float
+    start_correlation: tuple[float, ...]
+    starts: int
+    largest_nm: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ValueError("a fit needs at least one sort of dots, got none")
+        for name, low in (("q_step", 0.0), ("halo_b", 0.0), ("texture_blend", 0.0)):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > low):
+                raise ValueError(f"{name} must be > {low:g}, got {value}")
+        for name in ("model_error", "zero_deg"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 <= value < 1):
+                raise ValueError(f"{name} must lie in 0 to 1, got {value}")
+        for name in (
+            "q_range",
+            "diameter_volume_nm",
+            "sigma",
+            "strain",
+            "b_factor",
+            "correlation",
+            "largest_nm",
+        ):
+            low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"{name} must be two rising numbers, got {low:g} and {high:g}")
+        for name, least in (
+            ("correlation_shells", 0),
+            ("halo_shells", 0),
+            ("scale_degree", 0),
+            ("starts", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if "diameter_nm" in self.fixed and "sigma" not in self.fixed:
+            raise ValueError("to hold diameter_nm, hold sigma too")
+
+
+def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> FitSettings:
+    """The settings of `conf/fit/default.yaml` with some of them changed.
+
+    Args:
+        variants: one sort of dots or several.
+        changes: fields of `FitSettings`.
+
+    Raises:
+        ValueError: an unknown field, or a value that nobody can mean.
+    """
+    from importlib.resources import files
+
+    import yaml
+
+    text = (files("conf") / "fit" / "default.yaml").read_text(encoding="utf-8")
+    values = {**yaml.safe_load(text), "solvents": (), "fixed": {}, "instrument": None, **changes}
+    known = {item.name for item in fields(FitSettings)} - {"variants"}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"settings of a fit are {sorted(known)}, got {unknown}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    chosen = (variants,) if isinstance(variants, Variant) else tuple(variants)
+    return FitSettings(variants=chosen, **values)
