@@ -21,9 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from hpc.motion import REACH
+from hpc.near_part import particle_part, shells_of_positions
 from hpc.radiation import Particle
 from hpc.scattering import Coefficients, PairSums, coefficients, intensity, reduced_pdf
 from hpc.structure.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
+from hpc.structure.variant import Motion
 from hpc.transform import partial_sums, sinc
 
 __all__ = [
@@ -43,8 +46,8 @@ __all__ = [
     "sums_of_atoms",
 ]
 
-#: (positions by class [(n, 3) Å], q) -> (class pair, q) partial sums; see `hpc.pairs.single`.
-Engine = Callable[[list[np.ndarray], np.ndarray], np.ndarray]
+#: (positions by class [(n, 3) Å], q) -> (class pair, n) pairs at (n,) distances [Å]; see `hpc.pairs.single`.
+Engine = Callable[[list[np.ndarray], np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def pair_sums(
@@ -58,6 +61,7 @@ def pair_sums(
     width: float | None = None,
     threads: int | None = None,
     device: Any = None,
+    motion: Motion | None = None,
 ) -> PairSums:
     """All pairs of a particle that is given by its atoms, before form factors.
 
@@ -72,13 +76,14 @@ def pair_sums(
         width: width of those bins [Å] instead.
         threads: CPU threads; all cores of this process when None.
         device: `hpc.device.Device` to count on; the CPU when None.
+        motion: how near neighbours move together, and a halo: `hpc.structure.variant.Motion`. Shells of neighbours are
+            the particle's own, or `motion.shells`.
 
     Raises:
         ValueError: bad atoms (see `hpc.structure.atoms`), q that is empty, negative or not finite, a width that is
-        too coarse for
-            the tolerance.
+            too coarse for the tolerance, or more shells than the particle shows.
     """
-    from hpc.pairs.single import partial_sums_of_positions
+    from hpc.pairs.single import weights_of_positions
 
     if isinstance(b_iso, Mapping):
         unknown = sorted(set(b_iso) - {str(element) for element in elements})
@@ -89,28 +94,49 @@ def pair_sums(
     return sums_of_atoms(
         atoms,
         q,
-        lambda classes, q: partial_sums_of_positions(
+        lambda classes, q: weights_of_positions(
             classes, q, tolerance=tolerance, width=width, threads=threads, device=device
         ),
+        motion,
     )
 
 
-def sums_of_atoms(atoms: Atoms, q: np.ndarray, engine: Engine) -> PairSums:
+def sums_of_atoms(atoms: Atoms, q: np.ndarray, engine: Engine, motion: Motion | None = None) -> PairSums:
     """The same for checked atoms, with any engine that counts the pairs of classes of sites.
 
     Raises:
-        ValueError: atoms too close to each other, too many kinds, or q that is empty, negative or not finite.
+        ValueError: atoms too close to each other, too many kinds, q that is empty, negative or not finite, or motion
+            that a list of atoms cannot have.
     """
+    from hpc.pairs.single import transform_weights
+
     q = np.asarray(q, dtype=np.float64)
     if q.ndim != 1 or q.size == 0 or not (np.isfinite(q).all() and q.min() >= 0):
         raise ValueError("q must be a list of numbers >= 0 1/Å, at least one")
+    if motion is not None and motion.surface_b != 1:
+        raise ValueError(
+            "motion.surface_b is for dots cut from a crystal, whose bulk says how many neighbours an atom has; give "
+            "the atoms of the surface a b_iso of their own"
+        )
     sites = group_sites(atoms)
+    weights, distance = engine(list(sites.positions), q)
+    near = None
+    if motion is not None and motion.has_near_part:
+        n_shell = max(len(motion.correlation), len(motion.halo))
+        nodes = np.array(motion.shells)
+        if n_shell and not motion.shells:
+            nodes = shells_of_positions(atoms.position, n_shell + 1)
+        inside = distance < REACH
+        near = particle_part(
+            motion, nodes, distance=distance[inside], pairs=expand_to_kinds(weights[:, inside], sites)
+        )
     return PairSums(
         kinds=sites.kinds,
         n_atoms=sites.n_atoms,
         q=q,
-        partial=expand_to_kinds(engine(list(sites.positions), q), sites),
+        partial=expand_to_kinds(transform_weights(weights, distance, q), sites),
         extent=float(np.linalg.norm(np.ptp(atoms.position, axis=0))),
+        near=near,
     )
 
 
@@ -139,7 +165,7 @@ def iq(
         wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         compton: add incoherent scattering.
         per_atom: divide by the number of atoms Σ o.
-        **sums: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
+        **sums: occupancy, b_iso, tolerance, width, threads, device, motion of `pair_sums`.
 
     Returns:
         (q,) float64 [electron units; fm² for neutrons].
@@ -216,7 +242,7 @@ def gr(
         particle: "xray" or "neutron".
         wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         lorch: multiply F(Q) by sin(πQ/Q_max)/(πQ/Q_max).
-        **sums: occupancy, b_iso, tolerance, width, threads, device of `pair_sums`.
+        **sums: occupancy, b_iso, tolerance, width, threads, device, motion of `pair_sums`.
 
     Returns:
         (r,) float64 [Å⁻²].

@@ -99,9 +99,7 @@ def crystal_part(
     return _near_part(motion, nodes, distance, pairs, halo_pairs, strain)
 
 
-def particle_part(
-    motion: Motion, nodes: np.ndarray, *, distance: np.ndarray, pairs: np.ndarray, n_atoms: float
-) -> NearPart:
+def particle_part(motion: Motion, nodes: np.ndarray, *, distance: np.ndarray, pairs: np.ndarray) -> NearPart:
     """The near part of a list of atoms, with shells of its own.
 
     Args:
@@ -109,7 +107,6 @@ def particle_part(
         nodes: (m + 1,) float64 [Å], distances of shells and of one more, `shells_of_positions`.
         distance: (n,) float64 [Å], of all pairs below the reach.
         pairs: (pair, n) float64, how many there are.
-        n_atoms: atoms of the particle.
     """
     n_halo = len(motion.halo)
     halo_pairs = np.zeros((len(pairs), n_halo))

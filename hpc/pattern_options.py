@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hpc.radiation import Beam
-    from hpc.structure.variant import Variant
+    from hpc.structure.variant import Motion, Variant
 
 __all__ = ["beam_of", "check_numbers", "list_shapes", "q_of", "r_of", "read_b_iso", "variant_of"]
 
@@ -149,6 +149,24 @@ def variant_of(chosen: argparse.Namespace, *, shape: str, material: str | Path) 
         group, key, value = _assignment(word, GROUPS)
         groups[group] = {**groups.get(group, {}), key: value}
     return Variant.from_config({"material": crystal, **groups})
+
+
+def motion_of(chosen: argparse.Namespace) -> Motion:
+    """How the atoms of a structure file move, by --motion and --set motion.KEY=VALUE.
+
+    Raises:
+        ValueError: unknown names, keys or values.
+    """
+    from hpc.structure.variant import GROUPS, Motion, load_group, read_group
+
+    values: dict[str, Any] = {} if chosen.motion is None else load_group("motion", chosen.motion)
+    for word in chosen.set:
+        group, key, value = _assignment(word, GROUPS)
+        if group == "motion":
+            values = {**values, key: value}
+    motion = read_group("motion", values)
+    assert isinstance(motion, Motion)
+    return motion
 
 
 def _assignment(word: str, groups: dict[str, type]) -> tuple[str, str, Any]:

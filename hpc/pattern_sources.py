@@ -17,10 +17,11 @@ import numpy as np
 from hpc.debye import PairSums, coefficients, sums_of_atoms
 from hpc.device import Device
 from hpc.mpi import World
-from hpc.pattern_options import list_shapes, read_b_iso, variant_of
+from hpc.pattern_options import list_shapes, motion_of, read_b_iso, variant_of
 from hpc.structure.atoms import Atoms, make_atoms
 from hpc.structure.files import is_crystal, read_structure
 from hpc.structure.material import Kind
+from hpc.structure.variant import plain_changes
 
 if TYPE_CHECKING:
     from hpc.radiation import Beam
@@ -96,7 +97,8 @@ def sums_of(
     elements = [str(element) for element in np.unique(atoms.element)]
     coefficients([Kind(label=e, element=e, occupancy=1.0, b_iso=0.0) for e in elements], q[[0, -1]], **beam)
     counter = _Counter(chosen, device=device, world=world, name=source, n_atoms=len(atoms))
-    sums = sums_of_atoms(atoms, q, counter)
+    motion = motion_of(chosen)
+    sums = sums_of_atoms(atoms, q, counter, motion)
     kinds = [
         (kind.element, kind.occupancy, kind.b_iso, n)
         for kind, n in zip(sums.kinds, sums.n_atoms, strict=True)
@@ -108,6 +110,7 @@ def sums_of(
         ),
         "kinds": "; ".join(f"{e} occupancy {o:g} b_iso {b:g}: {n:g}" for e, o, b, n in kinds),
         "repeat": " ".join(map(str, chosen.repeat or ())) or None,
+        "motion": plain_changes(motion) or None,
         **counter.described,
     }
     return sums, {name: value for name, value in described.items() if value is not None}
@@ -161,6 +164,8 @@ def _variant(source: str, chosen: argparse.Namespace) -> Variant:
 
 def _atoms_of_file(source: str, chosen: argparse.Namespace) -> Atoms:
     given = [name for name, neutral in _MODEL_OPTIONS.items() if getattr(chosen, name) != neutral]
+    if all(word.startswith("motion.") for word in chosen.set):
+        given = [name for name in given if name != "set"]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{options} belong to a model particle {list_shapes()}, got the file {source}")
@@ -189,12 +194,9 @@ class _Counter:
         )
         self.described: dict[str, object] = {}
 
-    def __call__(self, positions: list[np.ndarray], q: np.ndarray) -> np.ndarray:
-        from threadpoolctl import threadpool_limits
-
+    def __call__(self, positions: list[np.ndarray], q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from hpc.pairs.moments import choose_bins, estimated_error
         from hpc.pairs.single import memory_needed, pair_extent, pair_weights
-        from hpc.transform import partial_sums
 
         q_max, world = float(q.max()), self._world
         bins = choose_bins(
@@ -217,8 +219,7 @@ class _Counter:
 
             check_tolerance(self._chosen.tolerance)
         weights = pair_weights(positions, bins, threads=world.threads, device=self._device, world=world)
-        with threadpool_limits(1):  # one BLAS thread adds in one order, whatever cores this rank has
-            return partial_sums(weights, bins.nodes, q)
+        return weights, bins.nodes
 
 
 def _sums_of_model(variant: Variant, chosen: argparse.Namespace, q: np.ndarray, device: Device) -> PairSums:

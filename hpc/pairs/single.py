@@ -46,6 +46,8 @@ __all__ = [
     "pair_weight_shares",
     "pair_weights",
     "partial_sums_of_positions",
+    "transform_weights",
+    "weights_of_positions",
     "zero_moments",
 ]
 
@@ -361,7 +363,7 @@ def pair_weight_shares(
     return total
 
 
-def partial_sums_of_positions(
+def weights_of_positions(
     positions: Sequence[np.ndarray],
     q: np.ndarray,
     *,
@@ -369,25 +371,24 @@ def partial_sums_of_positions(
     width: float | None = None,
     threads: int | None = None,
     device: Device | None = None,
-) -> np.ndarray:
-    """P_ab(Q) of a particle given by the positions of its sites.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a particle given by the positions of its sites, on the nodes of bins that suit q.
 
     Args:
         positions: for each kind, (n, 3) float64 [Å]; n may be 0.
-        q: (q,) float64 [Å⁻¹]. At 0 the limit: the number of pairs.
+        q: (q,) float64 [Å⁻¹] for which the pairs will be transformed.
         tolerance: error of I(Q) asked for, relative to I(Q); see `hpc.pairs.moments.choose_bins`.
         width: of the bins [Å], when it is not to follow from the tolerance.
         threads: CPU cores to use; all when None.
         device: where to count the pairs; the CPU when None.
 
     Returns:
-        (pair, q) float64, in the order of `kind_pairs`, ordered pairs i ≠ j.
+        (pair, n) float64 ordered pairs i ≠ j, in the order of `kind_pairs`, at (n,) float64 distances [Å].
 
     Raises:
         ValueError: bad positions, two sites at one position, a width too coarse for the tolerance, a tolerance that
             the device cannot keep, or too little memory.
     """
-    q = np.asarray(q, dtype=np.float64)
     q_max = float(np.abs(q).max(initial=0.0))
     bins = choose_bins(pair_extent(positions), q_max=q_max, tolerance=tolerance, width=width)
     require_memory(memory_needed(positions, bins, len(q), threads=threads), "this particle")
@@ -395,7 +396,29 @@ def partial_sums_of_positions(
         from hpc.cuda.pairs import check_tolerance
 
         check_tolerance(tolerance)
-    weights = pair_weights(positions, bins, threads=threads, device=device)
+    return pair_weights(positions, bins, threads=threads, device=device), bins.nodes
+
+
+def partial_sums_of_positions(positions: Sequence[np.ndarray], q: np.ndarray, **engine: Any) -> np.ndarray:
+    """P_ab(Q) of a particle given by the positions of its sites.
+
+    Args:
+        positions: for each kind, (n, 3) float64 [Å]; n may be 0.
+        q: (q,) float64 [Å⁻¹]. At 0 the limit: the number of pairs.
+        **engine: tolerance, width, threads, device of `weights_of_positions`.
+
+    Returns:
+        (pair, q) float64, in the order of `kind_pairs`, ordered pairs i ≠ j.
+
+    Raises:
+        ValueError: as for `weights_of_positions`.
+    """
+    q = np.asarray(q, dtype=np.float64)
+    return transform_weights(*weights_of_positions(positions, q, **engine), q)
+
+
+def transform_weights(weights: np.ndarray, distance: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(pair, q) float64 partial sums of (pair, n) pairs at (n,) distances [Å], the same bits on any number of cores."""
     # One BLAS thread: it takes milliseconds, more would wait for each other, and add in another order.
     with threadpool_limits(limits=1, user_api="blas"):
-        return partial_sums(weights, bins.nodes, q)
+        return partial_sums(weights, distance, q)

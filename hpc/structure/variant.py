@@ -39,6 +39,8 @@ __all__ = [
     "Surface",
     "Variant",
     "load_group",
+    "plain_changes",
+    "read_group",
 ]
 
 #: A site label, "bond" (middle of a shortest bond), "cell" (middle of the largest hole), or fractional coordinates.
@@ -413,18 +415,14 @@ class Variant:
             material = load_material(material)
         elif not isinstance(material, Material):
             material = Material.from_config(material)
-        groups = {
-            name: _read_group(name, kind, config[name])
-            for name, kind in GROUPS.items()
-            if config.get(name) is not None
-        }
+        groups = {name: read_group(name, config[name]) for name in GROUPS if config.get(name) is not None}
         return cls(material=material, **groups)
 
     def to_mapping(self) -> dict[str, Any]:
         """What is not neutral, as plain numbers, lists and mappings; `from_config` reads it back."""
         mapping: dict[str, Any] = {"material": self.material.name}
         for group in GROUPS:
-            if changed := _changed(getattr(self, group)):
+            if changed := plain_changes(getattr(self, group)):
                 mapping[group] = changed
         return mapping
 
@@ -442,7 +440,13 @@ def _centres(value: Any) -> tuple[Centre, ...] | None:
     )
 
 
-def _read_group(name: str, kind: type, value: Any) -> Any:
+def read_group(name: str, value: Any) -> Any:
+    """One group of a variant, from keys and values or the name of a file.
+
+    Raises:
+        ValueError: a key that does not exist, a value of the wrong type or outside its range.
+    """
+    kind = GROUPS[name]
     if isinstance(value, str):
         value = load_group(name, value)
     if not isinstance(value, Mapping):
@@ -471,7 +475,7 @@ def load_group(group: str, name: str) -> Any:
     return yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
 
 
-def _changed(group: Any) -> dict[str, Any]:
+def plain_changes(group: Any) -> dict[str, Any]:
     """The fields that differ from their defaults (all of those without one), as plain YAML."""
     return {
         item.name: _plain(getattr(group, item.name))
