@@ -1,5 +1,8 @@
 """Crystals: the cell, its symmetry-distinct sites, and what scatters there.
 
+A material is a file of `conf/material`, or any YAML file like those, or a CIF; what a file may say is checked in
+`hpc.structure.material_checks`.
+
 A *kind* is one sort of scatterer: an element with an occupancy and a Debye-Waller factor. Every sum over atoms in this
 package is resolved by kinds, so that form factors and B enter only at the end.
 """
@@ -7,13 +10,27 @@ package is resolved by kinds, so that form factors and B enter only at the end.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Kind", "Material", "equivalent_positions", "kind_pairs", "load_material", "material_names"]
+__all__ = [
+    "MATERIAL_FILES",
+    "Kind",
+    "Material",
+    "equivalent_positions",
+    "kind_pairs",
+    "load_material",
+    "material_names",
+]
+
+#: Endings of files that `load_material` reads.
+MATERIAL_FILES = (".yaml", ".yml", ".cif")
+# A site that is filled less than this is one of several alternatives.
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,35 +82,80 @@ class Material:
     def from_config(cls, config: Mapping[str, Any]) -> Material:
         """Read a material from the mapping of a `conf/material/*.yaml` file.
 
+        Numbers of sites may be fractions in words, such as "1/3".
+
         Raises:
-            ValueError: a key is missing or a value is outside its range.
+            ValueError: a key is missing or unknown, a value is outside its range, or no such crystal can exist.
         """
+        from hpc.structure.material_checks import check_crystal, check_keys, read_number, read_position
+
+        check_keys("material", config, ("name", "space_group", "cell_angstrom", "sites"))
         try:
+            sites = config["sites"]
+            if not isinstance(sites, Mapping):
+                raise ValueError(f"sites must be a mapping of labels to sites, got {sites!r}")
+            for label, site in sites.items():
+                check_keys(f"site {label}", site, ("element", "position", "occupancy", "b_iso"))
             kinds = tuple(
                 Kind(
                     label=str(label),
                     element=str(site["element"]),
-                    occupancy=float(site["occupancy"]),
-                    b_iso=float(site["b_iso"]),
+                    occupancy=read_number(f"occupancy of site {label}", site["occupancy"]),
+                    b_iso=read_number(f"b_iso of site {label}", site["b_iso"]),
                 )
-                for label, site in config["sites"].items()
+                for label, site in sites.items()
             )
-            return cls(
+            cell = config["cell_angstrom"]
+            if isinstance(cell, str) or not isinstance(cell, Sequence):
+                raise ValueError(f"cell_angstrom must be six numbers a b c alpha beta gamma, got {cell!r}")
+            material = cls(
                 name=str(config["name"]),
                 space_group=str(config["space_group"]),
-                cell_angstrom=tuple(float(x) for x in config["cell_angstrom"]),
+                cell_angstrom=tuple(read_number("cell_angstrom", x) for x in cell),
                 kinds=kinds,
-                positions=tuple(
-                    tuple(float(x) for x in site["position"]) for site in config["sites"].values()
-                ),
+                positions=tuple(read_position(str(label), site["position"]) for label, site in sites.items()),
             )
         except KeyError as missing:
             raise ValueError(f"material: the key {missing} is missing; see conf/material/pbs.yaml") from None
+        check_crystal(material)
+        return material
+
+    def to_config(self) -> dict[str, Any]:
+        """The mapping that `from_config` reads, of plain numbers and words."""
+        return {
+            "name": self.name,
+            "space_group": self.space_group,
+            "cell_angstrom": list(self.cell_angstrom),
+            "sites": {
+                kind.label: {
+                    "element": kind.element,
+                    "position": list(position),
+                    "occupancy": kind.occupancy,
+                    "b_iso": kind.b_iso,
+                }
+                for kind, position in zip(self.kinds, self.positions, strict=True)
+            },
+        }
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Site labels, in the order of every `kind` axis."""
         return tuple(kind.label for kind in self.kinds)
+
+    @property
+    def cut_centres(self) -> tuple[str, ...]:
+        """Labels of the sites that dots are cut around unless told otherwise.
+
+        Those where an atom mostly is, once for atoms that share a position. The orientations of a molecule, each
+        of which is rarely there, are left out: they cost as much, and average no more of the surface.
+        """
+        total: dict[tuple[float, ...], float] = {}
+        first: dict[tuple[float, ...], str] = {}
+        for kind, position in zip(self.kinds, self.positions, strict=True):
+            total[position] = total.get(position, 0.0) + kind.occupancy
+            first.setdefault(position, kind.label)
+        mostly = tuple(label for position, label in first.items() if total[position] >= _MOSTLY)
+        return mostly or self.labels
 
     @property
     def is_cubic(self) -> bool:
@@ -131,20 +193,31 @@ def material_names() -> list[str]:
     )
 
 
-def load_material(name: str) -> Material:
-    """The material of `conf/material/<name>.yaml`, the name in any case.
+def load_material(name: str | Path) -> Material:
+    """A material of the package by its name in any case, or the crystal of a .yaml or .cif file.
 
     Raises:
-        ValueError: there is no such material; the message lists those there are.
+        ValueError: there is no such material, with a list of those there are; or a file that cannot be read as one.
     """
     from importlib.resources import files
 
-    import yaml
+    from hpc.structure.material_checks import read_yaml
 
-    if name.lower() not in material_names():
-        raise ValueError(f"material must be one of {material_names()}, got {name!r}")
-    text = (files("conf") / "material" / f"{name.lower()}.yaml").read_text()
-    return Material.from_config(yaml.safe_load(text))
+    path = Path(name)
+    if path.suffix.lower() == ".cif":
+        from hpc.structure.files import read_material
+
+        return read_material(path)
+    if path.suffix.lower() in MATERIAL_FILES:
+        try:
+            return Material.from_config(read_yaml(path))
+        except ValueError as error:
+            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    if str(name).lower() not in material_names():
+        raise ValueError(
+            f"material must be one of {material_names()}, got {str(name)!r}; or give the path of a .yaml or .cif file"
+        )
+    return Material.from_config(read_yaml(files("conf") / "material" / f"{str(name).lower()}.yaml"))
 
 
 def equivalent_positions(material: Material) -> list[np.ndarray]:
