@@ -1,7 +1,7 @@
 """A molecule from its z-matrix: positions of its conformers, hydrogens on the skeleton, distances between atoms.
 
 Conformers are drawn with the Boltzmann weight of their torsions at the liquid's temperature, and weighted by that of
-the Lennard-Jones energy of groups more than three bonds apart (it rules out g+g-, the "pentane effect"). All other
+the repulsion of groups more than three bonds apart (it rules out g+g-, the "pentane effect"). All other
 bond lengths and angles are fixed; their vibration enters as a Gaussian width of each distance.
 
 Symbols: positions [Å], n_c conformers, n_s rows of the skeleton, n_a atoms.
@@ -70,7 +70,7 @@ def conformers(liquid: Liquid, *, count: int = _N_CONFORMER, seed: int = 0) -> t
         else:
             dihedral = np.full(count, np.radians(row.dihedral))
         positions[:, i] = _placed(positions, row.to, row.length, np.radians(row.angle), dihedral)
-    energy = _lennard_jones(liquid, positions)
+    energy = _repulsion(liquid, positions)
     weight = np.exp(-(energy - energy.min()) / liquid.temperature)
     return positions, weight / weight.sum()
 
@@ -108,14 +108,15 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
 
 
-def _lennard_jones(liquid: Liquid, positions: np.ndarray) -> np.ndarray:
-    """(n_c,) energy [K] of groups more than three bonds apart, Lorentz-Berthelot."""
+def _repulsion(liquid: Liquid, positions: np.ndarray) -> np.ndarray:
+    """(n_c,) repulsion [K] of groups more than three bonds apart: in the liquid, attraction comes from all sides."""
     group = [liquid.groups[row.group] for row in liquid.rows]
     energy = np.zeros(len(positions))
     for i, j in np.argwhere(np.triu(bond_counts(liquid) > 3)):
         sigma = (group[i].sigma + group[j].sigma) / 2
         x = (sigma**2 / ((positions[:, i] - positions[:, j]) ** 2).sum(axis=1)) ** 3
-        energy += 4 * np.sqrt(group[i].epsilon * group[j].epsilon) * (x**2 - x)
+        # Lorentz-Berthelot, Weeks-Chandler-Andersen: cut at the minimum, x = 1/2.
+        energy += 4 * np.sqrt(group[i].epsilon * group[j].epsilon) * np.where(x > 0.5, x**2 - x + 0.25, 0.0)
     return energy
 
 

@@ -1,11 +1,11 @@
 """Scattering of a liquid, per molecule in electron units.
 
     I(Q) = Σ_i (f_i² + S_i) + Σ_{i≠j} f_i f_j <sin(Q r_ij)/(Q r_ij)> exp(-(u_ij Q)²/2)        one molecule
-         + (Σ_i f_i)² (S(Q) - 1)                                                              between molecules
+         + Σ_ab n_a n_b f_a f_b H_ab(Q)                                                       between molecules
 
 The first line averages the distances over the molecule's conformers (`hpc.liquids.molecule`); S_i is Compton
-scattering. In the second, around any atom a sphere of radius R, blurred by a Gaussian of width v, holds no atom of
-another molecule, and n molecules more than average sit in a shell at r ± w. R follows from density and compressibility.
+scattering, u_ij the amplitude of vibration. n_a atoms of element a in the molecule see the atoms b of other molecules
+through H_ab (`hpc.liquids.structure`).
 
 Symbols: q [Å⁻¹], f [electrons], ρ molecules per Å³.
 """
@@ -21,8 +21,12 @@ import numpy as np
 
 from hpc.liquids.liquid import Liquid, load_liquid
 from hpc.liquids.molecule import Distances, distances
+from hpc.liquids.structure import ordering
 
 __all__ = ["LiquidTerms", "liquid_profile", "liquid_terms"]
+
+#: Where the ring of a liquid is looked for [Å⁻¹].
+_RING_GRID = np.arange(0.4, 4.0, 0.005)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,9 @@ class LiquidTerms:
     structure: Any
     """(q,) float64: S(Q) - 1 of the liquid, weighted by the amplitudes."""
     ring: float
-    """Position of the first maximum of the sum [Å⁻¹]."""
+    """Position of the highest maximum of the sum [Å⁻¹]."""
     ring_width: float
-    """Its half width at half maximum [Å⁻¹]."""
+    """Its half width at half maximum, on the side of small Q [Å⁻¹]."""
 
     @property
     def molecule(self) -> Any:
@@ -62,12 +66,6 @@ class LiquidTerms:
             if f.name not in ("ring", "ring_width")
         }
         return replace(self, **arrays)
-
-
-@lru_cache(maxsize=32)
-def _distances(name: str) -> tuple[Liquid, list[Distances]]:
-    liquid = load_liquid(name)
-    return liquid, distances(liquid)
 
 
 def liquid_terms(
@@ -95,24 +93,18 @@ def liquid_terms(
     if q.ndim != 1 or q.size == 0 or not (np.all(np.isfinite(q)) and q[0] > 0 and np.all(np.diff(q) > 0)):
         raise ValueError("q of a liquid must be one row of ascending values > 0 Å⁻¹")
     if isinstance(liquid, str):
-        liquid, pairs = _distances(liquid.lower())
+        liquid, pairs = _shipped(liquid.lower())
     else:
         pairs = distances(liquid)
-    f, self_term = _atoms(liquid, q, energy_kev, particle)
-    intra = np.zeros_like(q)
-    for pair in pairs:
-        product = (f[pair.elements[0]] * f[pair.elements[1]].conj()).real
-        intra += product * _debye_sum(pair, q)
-    amplitude = sum(n * f[element] for element, n in liquid.composition.items())
-    amplitude2 = np.abs(amplitude) ** 2
-    structure = _hole_and_shell(liquid, q)
-    ring, ring_width = _ring(liquid)
+    parts = _parts(liquid, pairs, q, energy_kev, particle)
+    free, intra, amplitude2, structure = _parts(liquid, pairs, _RING_GRID, energy_kev, particle)
+    ring, ring_width = _ring(_RING_GRID, free + intra + amplitude2 * structure)
     return LiquidTerms(
         q=q,
-        self=self_term,
-        intra=intra,
-        amplitude2=amplitude2,
-        structure=structure,
+        self=parts[0],
+        intra=parts[1],
+        amplitude2=parts[2],
+        structure=parts[3],
         ring=ring,
         ring_width=ring_width,
     )
@@ -132,6 +124,29 @@ def liquid_profile(
     """
     total: np.ndarray = liquid_terms(liquid, q, energy_kev=energy_kev, particle=particle).total
     return total
+
+
+@lru_cache(maxsize=32)
+def _shipped(name: str) -> tuple[Liquid, list[Distances]]:
+    liquid = load_liquid(name)
+    return liquid, distances(liquid)
+
+
+def _parts(
+    liquid: Liquid, pairs: list[Distances], q: np.ndarray, energy_kev: float | None, particle: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """self, intra, amplitude2 and structure of `LiquidTerms` on q."""
+    f, free = _atoms(liquid, q, energy_kev, particle)
+    intra = np.zeros_like(q)
+    for pair in pairs:
+        a, b = pair.elements
+        intra += (f[a] * f[b].conj()).real * _debye_sum(pair, q)
+    amplitude2 = np.abs(sum(n * f[element] for element, n in liquid.composition.items())) ** 2
+    between = np.zeros_like(q)
+    for (a, b), h in ordering(liquid, q).items():
+        count = liquid.composition[a] * liquid.composition[b] * (1 if a == b else 2)
+        between += count * (f[a] * f[b].conj()).real * h
+    return free, intra, amplitude2, between / amplitude2
 
 
 def _atoms(
@@ -162,22 +177,8 @@ def _debye_sum(pair: Distances, q: np.ndarray) -> np.ndarray:
     return total
 
 
-def _hole_and_shell(liquid: Liquid, q: np.ndarray) -> np.ndarray:
-    s = liquid.structure
-    n = float(s["neighbours"])
-    rho = liquid.number_density
-    volume = (1 - liquid.forward + n) / rho
-    x = q * (3 * volume / (4 * np.pi)) ** (1 / 3)
-    blur = np.exp(-((float(s["hole_width"]) * q) ** 2) / 2)
-    hole = -3 * volume * (np.sin(x) - x * np.cos(x)) / x**3 * blur
-    shell = np.sinc(q * float(s["shell"]) / np.pi) * np.exp(-((float(s["shell_width"]) * q) ** 2) / 2)
-    return rho * hole + n * shell
-
-
-@lru_cache(maxsize=64)
-def _ring_of(key: str) -> tuple[float, float]:
-    return 1.35, 0.2
-
-
-def _ring(liquid: Liquid) -> tuple[float, float]:
-    return _ring_of(liquid.name)
+def _ring(q: np.ndarray, total: np.ndarray) -> tuple[float, float]:
+    top = int(total.argmax())
+    half = (total[top] + total[: top + 1].min()) / 2
+    below = np.flatnonzero(total[:top] < half)
+    return float(q[top]), float(q[top] - q[below[-1]])
