@@ -15,6 +15,7 @@ import numpy as np
 
 __all__ = [
     "HC_KEV_ANGSTROM",
+    "Q_MAX",
     "check_element",
     "check_energy",
     "compton",
@@ -25,8 +26,8 @@ __all__ = [
 #: Planck constant times speed of light [keV Å] (CODATA 2018, exact by definition of the SI).
 HC_KEV_ANGSTROM = 12.398419843320026
 
-# Waasmaier and Kirfel fitted f0 up to s = 6 Å⁻¹.
-_Q_MAX = 4 * np.pi * 6.0
+#: Waasmaier and Kirfel fitted f0 up to s = 6 Å⁻¹ [Å⁻¹].
+Q_MAX = 4 * np.pi * 6.0
 # First point of the tables of incoherent scattering functions, sin θ/λ [Å⁻¹].
 _COMPTON_FROM = 0.001
 
@@ -103,9 +104,9 @@ def scattering_factor(
 
     check_element(element)
     q = np.asarray(q, dtype=np.float64)
-    if q.size and not (q.min() >= 0 and q.max() <= _Q_MAX):
+    if q.size and not (q.min() >= 0 and q.max() <= Q_MAX):
         raise ValueError(
-            f"q must lie in 0 to {_Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}"
+            f"q must lie in 0 to {Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}"
         )
     f = np.asarray(xraydb.f0(element, q / (4 * np.pi))).astype(np.complex128)
     if anomalous:

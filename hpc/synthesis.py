@@ -2,9 +2,10 @@
 
     I(Q) = [Σ_a N̄_a S_a(Q) + Σ_ab C_ab(Q) P̄_ab(Q(1+ε))] / N̄,   X̄ = Σ_k w_k(D, σ) X_k
 
-Three steps, each a matrix product: size tables (weights times partial sums, once for each (D, σ)), strain (banded
-interpolation, once for each ε), coefficients (form factors, Debye-Waller factors). Samples of one (ε, b_scale) share
-the last two, which is why strain is the slowest axis of a cartesian grid.
+Three steps: size tables (weights times partial sums, a matrix product once for each (D, σ)); coefficients (form and
+Debye-Waller factors) on the fine grid of the basis, where C(Q) meets P at Q(1+ε); and strain, the banded interpolation
+of Σ_ab C_ab P̄_ab to the points of the patterns. Samples of one (ε, b_scale) share the last two, which is why strain is
+the slowest axis of a cartesian grid.
 
 Work is cut into blocks of fixed size, each one task with a single BLAS thread: the bits of a pattern depend neither on
 the number of cores nor on the number of ranks.
@@ -16,16 +17,17 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hpc.config import SimulateConfig
-from hpc.debye import coefficients
 from hpc.ensemble import Resampler, number_weights
+from hpc.form_factors import Q_MAX
 from hpc.pairs.nested import NestedFamily
+from hpc.scattering import Coefficients, coefficients
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
 from hpc.structure.material import Kind
 from hpc.transform import sinc
@@ -33,7 +35,7 @@ from hpc.transform import sinc
 __all__ = ["Basis", "Synthesis", "basis_partial"]
 
 # Rows or points of a task on a CPU: enough for BLAS to reach its speed, few enough to share out among cores.
-_ROWS = 128
+_ROWS = 64
 _POINTS = 32
 # Rows of a task on a GPU, which is filled by one.
 _GPU_ROWS = 4096
@@ -116,25 +118,23 @@ class Synthesis:
         """
         self._basis, self._q, self._xp = basis, q, xp
         self._threads, self._rows = threads, _ROWS if xp is np else _GPU_ROWS
-        # Pairs last: a strip of Q of all pairs is then one contiguous row of the matrix products.
-        self._partial = xp.asarray(np.ascontiguousarray(np.moveaxis(basis.partial, 0, -1)))
+        self._partial = xp.asarray(basis.partial)
         self._sizes = np.empty((0, 2))
         self._tables: tuple[Any, Any] | None = None
-        self._terms = coefficients(
+        self._coefficients = partial(
+            coefficients,
             basis.kinds,
-            q,
-            energy_kev=config.energy_kev,
-            anomalous=config.anomalous,
-            with_compton=config.compton,
+            **config.beam,
         )
-        self._resampler = lru_cache(maxsize=64)(self._make_resampler)
+        self._self = xp.asarray(self._coefficients(q, with_compton=config.compton).self)
+        self._strained = lru_cache(maxsize=64)(self._at_strain)
 
     @_one_blas_thread
     def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
         """Compute the size tables of a whole grid at once, if its samples share them and they fit into memory."""
         sizes = np.unique(np.stack([samples[DIAMETER], samples[SIGMA]], axis=1), axis=0)
         shared = 2 * len(sizes) <= len(samples[DIAMETER])
-        if shared and len(sizes) * self._partial[0].size * 8 <= _TABLE_BYTES:
+        if shared and len(sizes) * self._partial[:, 0].size * 8 <= _TABLE_BYTES:
             self._make_tables(sizes)
 
     @_one_blas_thread
@@ -151,7 +151,7 @@ class Synthesis:
         if self._tables is None or not _contains(self._sizes, sizes):
             self._make_tables(np.unique(sizes, axis=0))
         assert self._tables is not None
-        xp, (partial, composition) = self._xp, self._tables
+        xp, (table, composition) = self._xp, self._tables
         table_row = _rows_of(self._sizes, sizes)
 
         out = np.empty((len(sizes), len(self._q)), dtype=np.float32)
@@ -163,10 +163,13 @@ class Synthesis:
             condition, rows = task
             strain, b_scale = conditions[condition]
             chosen = _as_slice(table_row[rows])
-            total = self._resampler(float(strain)).sum_pairs(
-                partial[chosen], xp.asarray(self._terms.pair(float(b_scale)))
-            )
-            total += composition[chosen] @ xp.asarray(self._terms.self)
+            resampler, terms = self._strained(float(strain))
+            pair = xp.asarray(terms.pair(float(b_scale)))
+            combined = table[0, chosen] * pair[0]
+            for index in range(1, len(pair)):
+                combined += table[index, chosen] * pair[index]
+            total = resampler(combined)
+            total += composition[chosen] @ self._self
             out[_as_slice(rows)] = total if xp is np else xp.asnumpy(total)
 
         _run(
@@ -188,24 +191,27 @@ class Synthesis:
         atoms = n_atoms @ [kind.occupancy for kind in self._basis.kinds]
         weights = number_weights(self._basis.diameter, 10 * sizes[:, 0], sizes[:, 1])
         weights /= (weights @ atoms)[:, None]
-        flat = xp.reshape(self._partial, (len(atoms), -1))
-        table = xp.empty((len(sizes), flat.shape[1]))
+        table = xp.empty((len(self._partial), len(sizes), self._partial.shape[2]))
 
         def fill(rows: slice) -> None:
             # Distributions are narrow: only the particles that hold more than rounding of an ensemble's atoms.
             used = np.flatnonzero((weights[rows] * atoms > 1e-17).any(axis=0))
             window = slice(used[0], used[-1] + 1)
-            table[rows] = xp.asarray(np.ascontiguousarray(weights[rows, window])) @ flat[window]
+            of_rows = xp.asarray(np.ascontiguousarray(weights[rows, window]))
+            for index in range(len(table)):
+                table[index, rows] = of_rows @ self._partial[index, window]
 
         blocks = (slice(start, start + self._rows) for start in range(0, len(sizes), self._rows))
         _run(fill, blocks, xp=xp, threads=self._threads)
-        partial = xp.reshape(table, (len(sizes), *self._partial.shape[1:]))
-        self._sizes, self._tables = sizes, (partial, xp.asarray(weights @ n_atoms))
+        self._sizes, self._tables = sizes, (table, xp.asarray(weights @ n_atoms))
 
-    def _make_resampler(self, strain: float) -> Resampler:
-        return Resampler(
-            self._q * (1 + strain), step=self._basis.step, n_fine=self._partial.shape[1], xp=self._xp
-        )
+    def _at_strain(self, strain: float) -> tuple[Resampler, Coefficients]:
+        """Of one strain: interpolation from the fine grid to the patterns' points, coefficients on the fine grid."""
+        n_fine = self._partial.shape[2]
+        # Beyond the table of f0 there are only the last taps of patterns that end with it.
+        q_fine = np.minimum(self._basis.step * np.arange(n_fine) / (1 + strain), Q_MAX)
+        resampler = Resampler(self._q * (1 + strain), step=self._basis.step, n_fine=n_fine, xp=self._xp)
+        return resampler, self._coefficients(q_fine)
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:

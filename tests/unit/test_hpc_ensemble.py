@@ -12,6 +12,7 @@ from hpc.ensemble import (
     number_weights,
     volume_mean_diameter,
 )
+from hpc.form_factors import scattering_factor
 
 #: So many shells that sums over them are integrals.
 FINE = np.linspace(0, 200, 40001)
@@ -92,26 +93,40 @@ def test_interpolation_of_sums_of_waves(strain, q_min):
     """Error below 1e-8 of the largest value, also at the ends, for distances up to the diameter."""
     diameter = 60.0
     rng = np.random.default_rng(1)
-    distances = [[np.append(rng.uniform(2.5, diameter, n), diameter) for n in (300, 200)] for _ in range(3)]
+    distances = [np.append(rng.uniform(2.5, diameter, 500), diameter) for _ in range(3)]
     q = q_min + 0.0173 * np.arange(900)
-    coefficient = rng.uniform(0.5, 1.0, (2, len(q)))
     step = fine_step(diameter)
     n_fine = int(np.ceil(q[-1] * (1 + strain) / step)) + OVERHANG
     fine = step * np.arange(n_fine)
-    partial = np.array([[waves(r, fine) for r in pair] for pair in distances]).transpose(0, 2, 1)
-    found = Resampler(q * (1 + strain), step=step, n_fine=n_fine).sum_pairs(partial, coefficient)
-    for row, pair in zip(found, distances, strict=True):
-        exact = sum(c * waves(r, q * (1 + strain)) for c, r in zip(coefficient, pair, strict=True))
-        assert np.abs(row - exact).max() < 1e-8 * 500
+    values = np.array([waves(r, fine) for r in distances])
+    found = Resampler(q * (1 + strain), step=step, n_fine=n_fine)(values)
+    for row, r in zip(found, distances, strict=True):
+        assert np.abs(row - waves(r, q * (1 + strain))).max() < 1e-8 * 500
+
+
+@pytest.mark.parametrize("diameter", [8.0, 20.0, 60.0])
+def test_form_factors_may_be_interpolated_along(diameter):
+    """Products of sums of waves with form factors and Debye-Waller factors, at the error of the sums alone."""
+    strain, q = 0.004, 0.5 + 0.0107 * np.arange(1800)
+    distance = np.append(np.random.default_rng(1).uniform(2.5, diameter, 500), diameter)
+    step = fine_step(diameter)
+    fine = step * np.arange(int(np.ceil(q[-1] * (1 + strain) / step)) + OVERHANG)
+
+    def factor(points):
+        return scattering_factor("Pb", points, anomalous=False).real * np.exp(-0.02 * points**2)
+
+    exact = factor(q) * waves(distance, q * (1 + strain))
+    found = Resampler(q * (1 + strain), step=step, n_fine=len(fine))(
+        (factor(fine / (1 + strain)) * waves(distance, fine))[None]
+    )
+    assert np.abs(found[0] - exact).max() < 1e-8 * 500 * factor(np.zeros(1))[0]
 
 
 def test_points_of_the_fine_grid_stay_what_they_are():
     step, n_fine = 0.02, 400
-    values = np.random.default_rng(2).random((2, n_fine, 3))
-    found = Resampler(step * np.arange(13, 300), step=step, n_fine=n_fine).sum_pairs(
-        values, np.ones((3, 287))
-    )
-    np.testing.assert_allclose(found, values[:, 13:300].sum(axis=2), atol=1e-11)
+    values = np.random.default_rng(2).random((2, n_fine))
+    found = Resampler(step * np.arange(13, 300), step=step, n_fine=n_fine)(values)
+    np.testing.assert_allclose(found, values[:, 13:300], atol=1e-11)
 
 
 def test_more_than_the_partial_sums_cover_is_refused():
