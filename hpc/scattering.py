@@ -41,7 +41,7 @@ from hpc.radiation import Beam, Particle
 from hpc.structure.material import Kind, kind_pairs
 from hpc.texture import bragg_part, diffuse_terms
 
-__all__ = ["Coefficients", "PairSums", "coefficients", "intensity", "reduced_pdf"]
+__all__ = ["Coefficients", "PairSums", "amplitudes", "coefficients", "intensity", "reduced_pdf"]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
@@ -60,6 +60,37 @@ class Coefficients:
     def pair(self, b_scale: float = 1.0) -> np.ndarray:
         """(pair, q) float64: o_a o_b Re(f_a f_b*) exp(-b (B_a+B_b) s²), with every B multiplied by b = `b_scale`."""
         return self.undamped * np.exp(-b_scale * self.exponent)
+
+
+def amplitudes(
+    kinds: Sequence[Kind],
+    q: np.ndarray,
+    *,
+    energy_kev: float | None = None,
+    anomalous: bool = True,
+    particle: Particle = "xray",
+    wavelength: float | None = None,
+) -> np.ndarray:
+    """(kind, q) complex128: f [electrons], or b [fm] of neutrons; arguments as in `coefficients`.
+
+    Raises:
+        ValueError: unknown particle, element, energy or wavelength.
+    """
+    if particle == "xray":
+        factors = {
+            element: scattering_factor(element, q, energy_kev=energy_kev, anomalous=anomalous)
+            for element in {kind.element for kind in kinds}
+        }
+        return np.stack([factors[kind.element] for kind in kinds])
+    if particle == "neutron":
+        if energy_kev is not None:
+            raise ValueError(
+                f"energy_kev is that of photons; give neutrons a wavelength or nothing, got {energy_kev}"
+            )
+        return np.stack(
+            [np.full(np.shape(q), scattering_length(kind.element, wavelength=wavelength)) for kind in kinds]
+        )
+    raise ValueError(f"particle must be 'xray' or 'neutron', got {particle!r}")
 
 
 def coefficients(
@@ -91,24 +122,15 @@ def coefficients(
     if self_term not in ("exact", "squared"):
         raise ValueError(f"self_term must be 'exact' or 'squared', got {self_term!r}")
     s2 = (np.asarray(q) / (4 * np.pi)) ** 2
-    if particle == "xray":
-        f = [scattering_factor(kind.element, q, energy_kev=energy_kev, anomalous=anomalous) for kind in kinds]
-    elif particle == "neutron":
-        if energy_kev is not None:
-            raise ValueError(
-                f"energy_kev is that of photons; give neutrons a wavelength or nothing, got {energy_kev}"
-            )
-        f = [np.full(len(q), scattering_length(kind.element, wavelength=wavelength)) for kind in kinds]
-    else:
-        raise ValueError(f"particle must be 'xray' or 'neutron', got {particle!r}")
+    f = amplitudes(
+        kinds, q, energy_kev=energy_kev, anomalous=anomalous, particle=particle, wavelength=wavelength
+    )
     pairs = kind_pairs(len(kinds))
     power = 1 if self_term == "exact" else 2
     self_ = [kind.occupancy**power * np.abs(f_kind) ** 2 for kind, f_kind in zip(kinds, f, strict=True)]
     if with_compton:
         incoherent = [
-            compton(kind.element, q)
-            if particle == "xray"
-            else incoherent_self(kind.element, wavelength=wavelength)
+            compton(kind.element, q) if particle == "xray" else incoherent_self(kind.element)
             for kind in kinds
         ]
         self_ = [
