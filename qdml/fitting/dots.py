@@ -67,6 +67,15 @@ class CountedDots:
         self._atoms = np.cumsum(family.atoms, axis=0)
         self._distances = [table.distance for table in family.pairs]
         self._whole = [np.cumsum(table.entering, axis=0) for table in family.pairs]
+        #: Pairs of kinds whose tables have the same distances.
+        self.shared: list[list[int]] = []
+        for index, distance in enumerate(self._distances):
+            for group in self.shared:
+                if np.array_equal(self._distances[group[0]], distance):
+                    group.append(index)
+                    break
+            else:
+                self.shared.append([index])
         # The columns that each particle reaches: distances increase.
         self._reach = [
             np.maximum.accumulate([(np.flatnonzero(row)[-1] + 1 if row.any() else 0) for row in whole])

@@ -199,7 +199,7 @@ def _answer(
     by = np.zeros(len(free))
     by[size], by[space.index(SIGMA)] = 1.0, -6 * values[SIGMA] / (1 + values[SIGMA] ** 2)
     errors = {
-        "diameter_nm": named["diameter_nm"] * float(np.sqrt(max(by @ covariance @ by, 0))),
+        "diameter_nm": named["diameter_nm"] * float(np.sqrt(max(float(by @ covariance @ by), 0))),
         "diameter_volume_nm": diameter_volume * float(error[size]),
     }
     for name, value, one in zip(space.names, best.x, error, strict=True):
@@ -262,11 +262,13 @@ def _contributions(
     curves: dict[str, np.ndarray] = {}
     linear: dict[str, tuple[float, ...]] = {}
     at = 0
-    for index, (part, scale) in enumerate(zip(parts, problem.scales, strict=True)):
-        own = x[at : at + scale.shape[1]]
-        at += scale.shape[1]
+    for index, (part, scales) in enumerate(zip(parts, problem.scales, strict=True)):
         name = "dots" if len(parts) == 1 else f"dots {index + 1}"
-        curves[name], linear[name] = (scale @ own) * part.value[mask], tuple(own.tolist())
+        for value, scale in zip(part.value, scales, strict=True):
+            own = x[at : at + scale.shape[1]]
+            at += scale.shape[1]
+            curves[name] = curves.get(name, 0.0) + (scale @ own) * value[mask]
+            linear[name] = (*linear.get(name, ()), *own.tolist())
     for column, group in enumerate(problem.statics.groups):
         curves[group] = curves.get(group, 0.0) + problem.statics.columns[mask, column] * x[at + column]
         linear[group] = (*linear.get(group, ()), float(x[at + column]))

@@ -25,6 +25,7 @@ import numpy as np
 from hpc.motion import correlation_weights
 from hpc.scattering import coefficients
 from hpc.structure.material import Kind
+from hpc.texture import diffuse_terms
 from hpc.transform import waves
 from qdml.fitting.dots import CountedDots, Ensemble
 from qdml.fitting.instrument import Optics
@@ -46,12 +47,12 @@ def correlation_name(shell: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A pattern and its derivatives."""
+    """A pattern and its derivatives: one row, or two for an oriented sample, what texture multiplies and the rest."""
 
     value: np.ndarray
-    """(q,) float64 [electron units per atom]."""
+    """(part, q) float64 [electron units per atom]; the sum is the pattern."""
     slopes: np.ndarray
-    """(parameter, q) float64, in the order of `DotModel.names`."""
+    """(part, parameter, q) float64, in the order of `DotModel.names`."""
     beyond: float
     """Fraction of the atoms beyond the largest counted particle."""
 
@@ -67,6 +68,7 @@ class DotModel:
         energy_kev: float | None,
         nodes: np.ndarray,
         optics: Optics | None = None,
+        split: bool = False,
     ) -> None:
         """Tabulate what does not depend on the parameters.
 
@@ -77,8 +79,9 @@ class DotModel:
             nodes: (m + 1,) float64 [Å]: distances of the m shells whose correlation is a parameter, and where it ends;
                 empty for none.
             optics: the instrument; None for an ideal one.
+            split: whether the part that texture multiplies (`hpc.texture`) is wanted apart from the rest.
         """
-        self.dots, self.q, self.optics = dots, q, optics
+        self.dots, self.q, self.optics, self._split = dots, q, optics, split
         self._nodes = nodes
         n_shells = max(len(nodes) - 1, 0)
         self._s2 = (q / (4 * np.pi)) ** 2
@@ -108,21 +111,20 @@ class DotModel:
         if self.optics is not None:
             rows = self.optics.apply(rows, zero=values[ZERO], slopes=slopes)
         elif slopes:
-            rows = np.concatenate((rows, np.zeros((1, rows.shape[1]))))
-        return Parts(value=rows[0], slopes=rows[1:], beyond=ensemble.beyond)
+            rows = np.concatenate((rows, np.zeros((len(rows), 1, len(self.q)))), axis=1)
+        return Parts(value=rows[:, 0], slopes=rows[:, 1:], beyond=ensemble.beyond)
 
     def _ideal(self, ensemble: Ensemble, values: dict[str, float], *, slopes: bool) -> np.ndarray:
-        """(1 or 1 + parameters less the zero shift, q): the pattern before the instrument and its derivatives."""
+        """(part, 1 or 1 + parameters less the zero shift, q): the pattern before the instrument and its derivatives."""
         n_rows = 3 if slopes else 1
         stretch = 1 + values[STRAIN]
         b = self._b_shares @ [values[b_name(element)] for element in self.elements]
         c = np.array([values[correlation_name(m)] for m in range(max(len(self._nodes) - 1, 0))])
         n_b, n_c = len(self.elements), len(c)
+        # Scattering of independent atoms, and what correlated motion adds.
         total = np.zeros((1 + 3 + n_b + n_c if slopes else 1, len(self.q)))
+        moved = np.zeros_like(total)
         total[:n_rows] = ensemble.atoms[:n_rows] @ self._terms.self
-        by_strain, by_b = (total[3], total[4 : 4 + n_b]) if slopes else (None, None)
-        by_c = total[4 + n_b :]
-        # Tables of equal distances (all pairs of an off-lattice family) share their waves.
         sums = self._sums(ensemble, stretch, slopes=slopes)
         for index, ((one, two), (partial, slope)) in enumerate(zip(self.dots.pairs, sums, strict=True)):
             b_ab = b[one] + b[two]
@@ -131,38 +133,68 @@ class DotModel:
             near = self._near_sums(ensemble.tables[index], stretch, b_ab, c, slopes=slopes)
             total[:n_rows] += damped
             if near is not None:
-                total[:n_rows] += factor * near.value
+                moved[:n_rows] += factor * near.value
             if not slopes:
                 continue
-            assert by_strain is not None and by_b is not None
-            by_strain += factor * slope
-            by_b_ab = -self._s2 * damped[0]
+            share = (self._b_shares[one] + self._b_shares[two])[:, None]
+            total[3] += factor * slope
+            total[4 : 4 + n_b] -= share * (self._s2 * damped[0])
             if near is not None:
-                by_strain += factor * near.by_strain
-                by_b_ab += factor * near.by_b
-                by_c += factor * near.by_c
-            by_b += np.outer(self._b_shares[one] + self._b_shares[two], by_b_ab)
+                moved[3] += factor * near.by_strain
+                moved[4 : 4 + n_b] += share * (factor * near.by_b)
+                moved[4 + n_b :] += factor * near.by_c
+        if self._split:
+            rest = moved + self._diffuse(ensemble, b, moved.shape, slopes=slopes)
+            rows = np.stack((total + moved - rest, rest))
+        else:
+            rows = (total + moved)[None]
         # Per atom: quotient rule for the two parameters on which the number of atoms depends.
         number = ensemble.atoms @ self._occupancy
-        total /= number[0]
+        rows /= number[0]
         if slopes:
-            total[1:3] -= (number[1:3] / number[0])[:, None] * total[0]
-        return total
+            rows[:, 1:3] -= (number[1:3] / number[0])[None, :, None] * rows[:, :1]
+        return rows
+
+    def _diffuse(
+        self, ensemble: Ensemble, b: np.ndarray, shape: tuple[int, ...], *, slopes: bool
+    ) -> np.ndarray:
+        """Rows like those of the pattern: Σ_a N_a o_a |f_a|² (1 - o_a e^{-2 B_a s²}), which has no direction."""
+        exponent = 2 * b[:, None] * self._s2
+        terms = diffuse_terms(self._terms.self, self._occupancy, exponent)
+        rows = np.zeros(shape)
+        n_rows = 3 if slopes else 1
+        rows[:n_rows] = ensemble.atoms[:n_rows] @ terms
+        if slopes:
+            damped = (ensemble.atoms[0] * self._occupancy)[:, None] * self._terms.self * np.exp(-exponent)
+            rows[4 : 4 + len(self.elements)] = self._b_shares.T @ (2 * self._s2 * damped)
+        return rows
 
     def _sums(
         self, ensemble: Ensemble, stretch: float, *, slopes: bool
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each pair of kinds: (rows, q) P and its derivatives by size, (q,) dP/dε."""
         n_rows = 3 if slopes else 1
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        for distance, counts in ensemble.tables:
-            weighted = counts[:n_rows] * self._bin_factor(distance)
+        found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(ensemble.tables)
+        for members in self.dots.shared:
+            # Tables of equal distances share their waves; of one table, there are the most.
+            distance = max((ensemble.tables[i][0] for i in members), key=len)
+            counts = np.zeros((len(members), n_rows, len(distance)))
+            for row, i in enumerate(members):
+                counts[row, :, : ensemble.tables[i][1].shape[1]] = ensemble.tables[i][1][:n_rows]
+            counts *= self._bin_factor(distance)
             r = distance * stretch
             sine, cosine = waves(
-                weighted / r, weighted[:1] if slopes else weighted[:0], r, self.q[0], self._step, len(self.q)
+                (counts / r).reshape(-1, len(r)),
+                counts[:, 0] if slopes else counts[:0, 0],
+                r,
+                float(self.q[0]),
+                self._step,
+                len(self.q),
             )
-            partial = sine / self.q
-            found.append((partial, (cosine[0] - partial[0]) / stretch if slopes else partial[0]))
+            partial = (sine / self.q).reshape(len(members), n_rows, -1)
+            for row, i in enumerate(members):
+                slope = (cosine[row] - partial[row, 0]) / stretch if slopes else partial[row, 0]
+                found[i] = partial[row], slope
         return found
 
     def _bin_factor(self, distance: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
+from hpc.instrument.angles import cos_theta, zero_shift
 
 __all__ = ["Optics"]
 
@@ -40,9 +41,8 @@ class Optics:
         self._q, self._broaden = q, broaden
         self._lines = list(zip(wavelengths, weights, strict=True)) if wavelengths else []
         if wavelengths:
-            sine = np.clip(q * wavelengths[0] / (4 * np.pi), 0, 1)
-            # Q = 4π/λ sin(2θ/2)
-            self._slope = 2 * np.pi / wavelengths[0] * np.sqrt(1 - sine**2)
+            # dQ/d2θ = (2π/λ) cos θ
+            self._slope = 2 * np.pi / wavelengths[0] * cos_theta(q, wavelengths[0])
 
     @classmethod
     def of(cls, instrument: Any, q: np.ndarray, *, energy_kev: float | None) -> Optics:
@@ -61,33 +61,33 @@ class Optics:
         """Rows as the instrument shows them.
 
         Args:
-            rows: (row, q) float64, the pattern first.
+            rows: (part, row, q) float64, the pattern first.
             zero: zero error of 2θ [rad].
             slopes: whether to add the derivative of the first row by the zero error, as a last row.
 
         Returns:
-            (row (+ 1), q) float64.
+            (part, row (+ 1), q) float64.
         """
         from scipy.interpolate import CubicSpline
 
         if self._broaden is not None:
             rows = self._broaden(rows)
-        if not self._lines:
-            return np.concatenate((rows, np.zeros((1, rows.shape[1])))) if slopes else rows
-        if zero == 0 and len(self._lines) == 1:
-            if not slopes:
-                return rows
-            bent = CubicSpline(self._q, rows[0])(self._q, 1)
-            return np.concatenate((rows, -(self._slope * bent)[None]))
-        spline = CubicSpline(self._q, rows, axis=1)
-        reference = self._lines[0][0]
-        seen = np.zeros((len(rows) + slopes, len(self._q)))
-        # First order in the zero error: 0.3° of 2θ bend Q by 1e-5 Å⁻¹.
-        true = self._q - zero * self._slope
+        last = np.zeros((rows.shape[0], int(slopes), rows.shape[2]))
+        if not self._lines or (zero == 0 and len(self._lines) == 1 and not slopes):
+            return np.concatenate((rows, last), axis=1)
+        shown = np.zeros_like(rows)
+        shift, bend = self._shift(zero)
+        spline = CubicSpline(self._q, rows, axis=-1)
         for wavelength, weight in self._lines:
-            position = true * reference / wavelength
-            seen[: len(rows)] += weight * spline(position)
+            ratio = self._lines[0][0] / wavelength
+            position = (self._q + shift) * ratio
+            shown += weight * spline(position)
             if slopes:
-                bent = CubicSpline(self._q, rows[0])(position, 1)
-                seen[-1] -= weight * reference / wavelength * self._slope * bent
-        return seen
+                last[:, 0] += weight * ratio * bend * CubicSpline(self._q, rows[:, 0], axis=-1)(position, 1)
+        return np.concatenate((shown, last), axis=1)
+
+    def _shift(self, zero: float) -> tuple[np.ndarray, np.ndarray]:
+        """(q,) ΔQ of `hpc.instrument.angles.zero_shift`, and its derivative by the zero error."""
+        shift = zero_shift(self._q, self._lines[0][0], zero)
+        slope = -0.5 * self._q * np.sin(zero / 2) - self._slope * np.cos(zero / 2)
+        return shift, slope

@@ -8,6 +8,7 @@ halo. Everything but θ is linear and projected out (`qdml.fitting.projection`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from hpc.ensemble import volume_mean_diameter
 from hpc.motion import shells
 from qdml.fitting.dots import count_dots
 from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, Parts, b_name, correlation_name
-from qdml.fitting.ingredients import Ingredients, bernstein
+from qdml.fitting.ingredients import Ingredients, bernstein, texture_groups
 from qdml.fitting.instrument import Optics
 from qdml.fitting.points import Points
 from qdml.fitting.projection import Projected, project
@@ -128,19 +129,32 @@ class Problem:
         q_max = 5.0 * np.ceil(q[-1] * (1 + settings.strain[1]) / 5.0)
         self.models = [
             DotModel(
-                count_dots(variant, largest, q_max), q, energy_kev=energy_kev, nodes=nodes, optics=optics
+                count_dots(variant, largest, q_max),
+                q,
+                energy_kev=energy_kev,
+                nodes=nodes,
+                optics=optics,
+                split=settings.texture is not None,
             )
             for variant in settings.variants
         ]
         self.space = parameter_space(self.models[0], settings)
         scales = bernstein(q, settings.scale_degree)[mask]
-        #: For each sort of dots, the slowly varying functions that multiply it; further sorts are fractions of
-        #: the first.
-        self.scales = [scales, *(np.ones((len(scales), 1)) for _ in settings.variants[1:])]
+        self.gain_labels: list[str] = []
+        #: For each sort of dots and each part of its pattern, the (n, column) functions that multiply it; further
+        #: sorts are fractions of the first.
+        self.scales: list[list[np.ndarray]] = []
+        for index, variant in enumerate(settings.variants):
+            own = scales if index == 0 else np.ones((len(scales), 1))
+            if settings.texture is None:
+                self.scales.append([own])
+            else:
+                groups, self.gain_labels = texture_groups(variant.material, q, settings)
+                self.scales.append([groups[mask], own])
         self.statics = statics
         self._static = statics.columns[mask] * points.weight[:, None]
         self._target = points.y * points.weight
-        n_scaled = sum(scale.shape[1] for scale in self.scales)
+        n_scaled = sum(scale.shape[1] for scales in self.scales for scale in scales)
         self._free = np.concatenate((np.zeros(n_scaled, dtype=bool), statics.free))
         self._used: np.ndarray | None = None
         self.evaluations = 0
@@ -162,10 +176,10 @@ class Problem:
         pulls = np.zeros((len(solved.x), len(theta)))
         weighted = weight * solved.residual
         at = 0
-        for part, scale in zip(parts, self.scales, strict=True):
+        for slope, scale in self._multiplied([part.slopes for part in parts]):
             columns = slice(at, at + scale.shape[1])
             at = columns.stop
-            bent = part.slopes[:, mask].T
+            bent = slope[:, mask].T
             curves += (weight * (scale @ solved.x[columns]))[:, None] * bent
             pulls[columns] = (scale * weighted[:, None]).T @ bent
         return solved.residual, solved.slopes(curves, pulls)
@@ -181,11 +195,16 @@ class Problem:
         solved = project(self._static[:, ~free], self._target, free[~free])
         return float(solved.residual @ solved.residual)
 
+    def _multiplied(self, arrays: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each part of each sort of dots, and the functions that multiply it."""
+        for parts, scales in zip(arrays, self.scales, strict=True):
+            yield from zip(parts, scales, strict=True)
+
     def _solve(self, parts: list[Parts]) -> Projected:
         mask, weight = self.points.mask, self.points.weight
         scaled = [
-            scale * (weight * part.value[mask])[:, None]
-            for part, scale in zip(parts, self.scales, strict=True)
+            scale * (weight * value[mask])[:, None]
+            for value, scale in self._multiplied([part.value for part in parts])
         ]
         solved = project(np.hstack([*scaled, self._static]), self._target, self._free, start=self._used)
         self._used = solved.used

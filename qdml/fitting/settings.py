@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpc.structure.variant import Variant
 
@@ -33,7 +33,8 @@ class FitSettings:
     correlation_shells: int
     halo_shells: int
     halo_b: float
-    texture: bool
+    texture: Literal["direction", "reflection"] | None
+    texture_groups: int
     texture_blend: float
     background_knots: tuple[float, float]
     background_near: float
@@ -79,9 +80,12 @@ class FitSettings:
             ("halo_shells", 0),
             ("scale_degree", 0),
             ("starts", 1),
+            ("texture_groups", 1),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.texture not in (None, "direction", "reflection"):
+            raise ValueError(f"texture must be direction, reflection or null, got {self.texture!r}")
         if "diameter_nm" in self.fixed and "sigma" not in self.fixed:
             raise ValueError("to hold diameter_nm, hold sigma too")
 
