@@ -7,7 +7,6 @@ All files are read and checked before the first one is sized. Into the output fo
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import Console
 
     from qdml.measured.answer import Answer
+    from qdml.measured.output import Sized
     from qdml.measured.patterns import OnGrid, Pattern, Radiation
 
 __all__ = ["main"]
@@ -74,17 +73,14 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     from qdml.measured.answer import answer_pattern
     from qdml.measured.figure import draw_answer
     from qdml.measured.inference import model_grid, trained_windows
+    from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
 
     module, card = load_model(model)
     window, _ = trained_windows(card)
     patterns = _read_all(files, radiation, model_grid(card), window)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot make the folder {output}: {error.strerror}; name another with -o") from None
-
+    make_folder(output)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
-    figures = _figure_names(files)
+    figures = figure_names(files)
     answers = []
     for (pattern, on_grid), figure in track(
         list(zip(patterns, figures, strict=True)), description="Sizing", console=console, transient=True
@@ -95,8 +91,8 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
         answer.as_record() | {"figure": figure} for answer, figure in zip(answers, figures, strict=True)
     ]
     _write_json(output / "results.json", records, model, card)
-    _write_csv(output / "results.csv", records)
-    _print_table(console, answers)
+    write_csv(output / "results.csv", [_csv_row(record) for record in records])
+    print_sizes(console, [_shown(answer) for answer in answers])
     console.print(f"{output}: results.json, results.csv and a figure for each file", highlight=False)
 
 
@@ -125,17 +121,6 @@ def _read_all(
     return patterns
 
 
-def _figure_names(files: Sequence[Path]) -> list[str]:
-    """A PNG name for every file; files of one name in several folders are numbered."""
-    names: list[str] = []
-    for path in files:
-        name, number = f"{path.name}.png", 2
-        while name in names:
-            name, number = f"{path.name}-{number}.png", number + 1
-        names.append(name)
-    return names
-
-
 def _write_json(path: Path, records: list[dict[str, Any]], model: Path, card: Mapping[str, Any]) -> None:
     content = {
         "results": records,
@@ -153,54 +138,40 @@ def _write_json(path: Path, records: list[dict[str, Any]], model: Path, card: Ma
     )
 
 
-def _write_csv(path: Path, records: list[dict[str, Any]]) -> None:
-    rows = []
-    for record in records:
-        row = {"file": record["file"]}
-        for name in ("diameter_nm", "diameter_volume_nm", "sigma"):
-            row |= {f"{name}_{part}": f"{value:.5g}" for part, value in record[name].items()}
-        pattern, fit = record["pattern"], record["display_fit"]
-        row |= {"q_min": f"{pattern['q_window'][0]:.5g}", "q_max": f"{pattern['q_window'][1]:.5g}"}
-        row |= {"rwp": f"{fit['rwp']:.4g}", "explained_structure": f"{fit['explained_structure']:.4g}"}
-        row["warnings"] = "; ".join(record["warnings"])
-        rows.append(row)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def _csv_row(record: dict[str, Any]) -> dict[str, str]:
+    from qdml.measured.output import estimate_columns
+
+    pattern, fit = record["pattern"], record["display_fit"]
+    return {
+        "file": record["file"],
+        **estimate_columns(record, ("diameter_nm", "diameter_volume_nm", "sigma")),
+        "q_min": f"{pattern['q_window'][0]:.5g}",
+        "q_max": f"{pattern['q_window'][1]:.5g}",
+        "rwp": f"{fit['rwp']:.4g}",
+        "explained_structure": f"{fit['explained_structure']:.4g}",
+        "warnings": "; ".join(record["warnings"]),
+    }
 
 
-def _print_table(console: Console, answers: Sequence[Answer]) -> None:
-    """The answers as a table; then for each file what was seen, and every doubt."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def _shown(answer: Answer) -> Sized:
+    """What the console shows of an answer."""
+    from qdml.measured.output import Sized
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left", caption_style="dim")
-    table.caption = Text("mean [central 68 % interval]; D_vol = D(1 + σ²)³; !: see the doubts below")
-    table.add_column("file", overflow="fold")
-    for heading in ("D (nm)", "D_vol (nm)", "σ (%)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for answer in answers:
-        table.add_row(
-            Text(Path(answer.pattern.source).name + " !" * bool(answer.doubts)),
-            Text(answer.diameter_nm.text(2)),
-            Text(answer.diameter_volume_nm.text(2)),
-            Text(answer.sigma.text(1, factor=100)),
-        )
-    console.print(table)
-    for answer in answers:
-        seen = answer.on_grid
-        counts = (
-            "noise unknown" if seen.counts is None else f"noise as of {seen.counts:.1e} counts per grid point"
-        )
-        console.print(Text(Path(answer.pattern.source).name, style="bold"))
-        window = f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
-        console.print(Text(f"  Q {window}, {seen.n_points} points, {counts}"))
-        for note in answer.notes:
-            console.print(Text(f"  note: {note}"))
-        for doubt in answer.doubts:
-            console.print(Text(f"  DOUBT: {doubt}", style="yellow"))
+    seen = answer.on_grid
+    counts = (
+        "noise unknown" if seen.counts is None else f"noise as of {seen.counts:.1e} counts per grid point"
+    )
+    window = (
+        f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
+    )
+    return Sized(
+        file=Path(answer.pattern.source),
+        diameter_nm=answer.diameter_nm,
+        diameter_volume_nm=answer.diameter_volume_nm,
+        sigma=answer.sigma,
+        lines=(f"Q {window}, {seen.n_points} points, {counts}", *(f"note: {note}" for note in answer.notes)),
+        doubts=answer.doubts,
+    )
 
 
 if __name__ == "__main__":

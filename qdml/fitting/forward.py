@@ -69,6 +69,7 @@ class DotModel:
         nodes: np.ndarray,
         optics: Optics | None = None,
         split: bool = False,
+        bin_width: float | None = None,
     ) -> None:
         """Tabulate what does not depend on the parameters.
 
@@ -79,6 +80,7 @@ class DotModel:
             nodes: (m + 1,) float64 [Å]: distances of the m shells whose correlation is a parameter, and where it ends;
                 empty for none.
             optics: the instrument; None for an ideal one.
+            bin_width: over which each point of q is a mean [Å⁻¹]; the step of q when None.
             split: whether the part that texture multiplies (`hpc.texture`) is wanted apart from the rest.
         """
         self.dots, self.q, self.optics, self._split = dots, q, optics, split
@@ -86,6 +88,7 @@ class DotModel:
         n_shells = max(len(nodes) - 1, 0)
         self._s2 = (q / (4 * np.pi)) ** 2
         self._step = (q[-1] - q[0]) / (len(q) - 1)
+        self._bin_width = self._step if bin_width is None else bin_width
         self._terms = coefficients(dots.kinds, q, energy_kev=energy_kev, anomalous=energy_kev is not None)
         self._occupancy = np.array([kind.occupancy for kind in dots.kinds])
         self.elements = sorted({kind.element for kind in dots.kinds})
@@ -199,7 +202,7 @@ class DotModel:
 
     def _bin_factor(self, distance: np.ndarray) -> np.ndarray:
         """What the mean over a bin of Q leaves of a wave."""
-        return np.sinc(distance * self._step / (2 * np.pi))
+        return np.sinc(distance * self._bin_width / (2 * np.pi))
 
     def _near_sums(
         self,

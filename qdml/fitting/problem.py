@@ -108,6 +108,7 @@ class Problem:
         energy_kev: float | None,
         optics: Optics | None,
         largest: float,
+        bin_width: float | None = None,
     ) -> None:
         """Count the dots, unless they have been, and tabulate the columns.
 
@@ -118,6 +119,7 @@ class Problem:
             energy_kev: photon energy [keV].
             optics: the instrument.
             largest: diameter of the largest particle that is counted [Å].
+            bin_width: over which each point is a mean [Å⁻¹]; the step of the grid when None.
         """
         q, mask = points.q, points.mask
         self.points, self.settings = points, settings
@@ -134,6 +136,7 @@ class Problem:
                 energy_kev=energy_kev,
                 nodes=nodes,
                 optics=optics,
+                bin_width=bin_width,
                 split=settings.texture is not None,
             )
             for variant in settings.variants
