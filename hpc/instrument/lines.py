@@ -2,7 +2,12 @@
 
 A detector at the angle that the reference line λ_0 turns into Q sees, through another line λ_l, the pattern of
 Q λ_0/λ_l; a misaligned instrument adds a shift (`hpc.instrument.angles`). `seen` reads the pattern at all of these
-positions with a six-point Lagrange polynomial.
+positions.
+
+Between its points a pattern is a quintic spline: an FFT turns its values into coefficients of B-splines (M. Unser, IEEE
+Signal Process. Mag. 16 (6), 22 (1999)), and six of these give a value anywhere. At the grid's own points that is the
+pattern itself. For PbS dots at a step of 0.015 Å⁻¹ the error is 4e-8 of the peak at 4 nm and 2e-5 at 10 nm, where a
+Catmull-Rom kernel has 3e-3; at 20 nm it is 2e-5 at 0.0075 and 6e-3 at 0.015 Å⁻¹, which is too coarse for such dots.
 
 Functions take arrays of NumPy, CuPy or torch (array API standard), with any batch axes, and answer in kind.
 
@@ -11,43 +16,39 @@ Symbols: Q, q [Å⁻¹], λ_l, w_l wavelength [Å] and weight of line l, λ_0 th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat
+import numpy as np
+
+from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
 
 Array = Any  # an array of any namespace that follows the array API standard
+
+# Points by which the ends are continued: the coefficients forget what is farther away, by 0.43 per point.
+_PAD = 24
 
 
 def interpolate(y: Array, position: Array) -> Array:
     """Values of patterns between the points of their grid.
 
     Args:
-        y: (..., q) on a uniform grid, at least 6 points.
-        position: (..., q') in points, 0 to q-1; batch axes as in y, or none for the same positions in all. Positions
-            beyond the ends take the value there.
+        y: (..., q) on a uniform grid.
+        position: (..., q') in points, 0 to q-1; its batch axes broadcast with those of y. Positions beyond the ends
+            take the value there.
 
     Returns:
         (..., q'), differentiable with respect to y and position.
-
-    Raises:
-        ValueError: fewer than 6 points.
     """
     xp = array_api_compat.array_namespace(y, position)
-    n = y.shape[-1]
-    if n < 6:
-        raise ValueError(f"interpolation needs at least 6 points, got {n}")
-    position = xp.clip(position, min=0, max=n - 1)
-    first = xp.clip(xp.floor(position) - 2, min=0, max=n - 6)
-    t = position - first
-    index = xp.astype(first, xp.int64)
-    total = None
-    for j, weight in enumerate(_lagrange(t)):
-        term = weight * _taken(xp, y, index + j)
-        total = term if total is None else total + term
-    return total
+    position = xp.clip(position, min=0, max=y.shape[-1] - 1)
+    below = xp.floor(position)
+    return _read(xp, _coefficients(xp, y), xp.astype(below, xp.int64), position - below)
 
 
 def seen(
@@ -61,52 +62,93 @@ def seen(
 
     Args:
         y: (..., q) pattern of a single line on the grid q.
-        q: (q,) uniform [Å⁻¹], at least 6 points.
+        q: (q,) uniform [Å⁻¹].
         wavelengths: of the lines [Å], the reference line first.
         weights: of the lines, sum 1.
         shift: number, (..., 1) or (..., q), ΔQ of `hpc.instrument.angles` [Å⁻¹].
 
     Returns:
-        (..., q); beyond the ends of the grid it takes the values there.
+        (..., q); beyond the ends of the grid it takes the values there. Differentiable with respect to y and shift.
 
     Raises:
         ValueError: as many weights as lines are needed, at least one.
     """
     if len(wavelengths) != len(weights) or not len(weights):
         raise ValueError(
-            f"a source needs as many weights as wavelengths, at least one, got {len(wavelengths)} and {len(weights)}"
+            "a source needs as many weights as wavelengths, at least one, "
+            f"got {len(wavelengths)} wavelengths and {len(weights)} weights"
         )
-    if len(weights) == 1 and isinstance(shift, int | float) and shift == 0:
-        return y
-    step = (q[-1] - q[0]) / (q.shape[-1] - 1)
+    no_shift = isinstance(shift, int | float) and shift == 0
+    xp = array_api_compat.array_namespace(y, q)
+    n = y.shape[-1]
+    step = (q[-1] - q[0]) / (n - 1)
+    point = xp.arange(n, dtype=xp.int64, device=array_api_compat.device(y))
+    coefficients = _coefficients(xp, y)
     total = None
     for wavelength, weight in zip(wavelengths, weights, strict=True):
-        at = ((q + shift) * (wavelengths[0] / wavelength) - q[0]) / step
-        term = weight * interpolate(y, at)
-        total = term if total is None else total + term
+        ratio = wavelengths[0] / wavelength
+        if no_shift and ratio == 1:
+            term = y
+        else:
+            # Counted from each point of the grid, so that float32 keeps its digits for the fraction.
+            offset = q * ((ratio - 1) / step) + shift * (ratio / step)
+            offset = xp.clip(offset, min=-xp.astype(point, q.dtype), max=xp.astype(n - 1 - point, q.dtype))
+            below = xp.floor(offset)
+            term = _read(xp, coefficients, xp.astype(below, xp.int64) + point, offset - below)
+        total = weight * term if total is None else total + weight * term
     return total
 
 
-def _lagrange(t: Array) -> list[Array]:
-    """Weights of the points 0..5 at t."""
-    d = [t - j for j in range(6)]
-    d01, d45 = d[0] * d[1], d[4] * d[5]
-    d23 = d[2] * d[3]
-    outer, inner = d01 * d45, d23
-    return [
-        d[1] * inner * d45 / -120,
-        d[0] * inner * d45 / 24,
-        outer * d[3] / -12,
-        outer * d[2] / 12,
-        d01 * inner * d[5] / -24,
-        d01 * inner * d[4] / 120,
-    ]
+def _coefficients(xp: Any, y: Array) -> Array:
+    """(..., q + 2 pad) coefficients of quintic B-splines, times 1/120; the ends are continued by reflection."""
+    n = y.shape[-1]
+    pad = min(_PAD, n - 1)
+    length = fft_length(n + 2 * pad)
+    where = {"dtype": y.dtype, "device": array_api_compat.device(y)}
+    spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
+    smooth = xp.fft.irfft(spectrum * xp.asarray(_inverse(length), **where), n=length, axis=-1)
+    return smooth[..., : n + 2 * pad]
 
 
-def _taken(xp: Any, y: Array, index: Array) -> Array:
-    """(..., q') y at whole positions."""
-    if index.ndim == 1:
-        return xp.take(y, index, axis=-1)
-    if y.shape[:-1] != index.shape[:-1]:
-        y = xp.broadcast_to(y, (*index.shape[:-1], y.shape[-1]))
-    return xp.take_along_axis(y, index, axis=-1)
+@lru_cache(maxsize=16)
+def _inverse(length: int) -> np.ndarray:
+    """(length/2 + 1,) float64 1/120 over the transform of the quintic B-spline, whose values are 66, 26, 1 (/120)."""
+    angle = 2 * np.pi * np.fft.rfftfreq(length)
+    return 1 / (66 + 52 * np.cos(angle) + 2 * np.cos(2 * angle))
+
+
+def _read(xp: Any, coefficients: Array, below: Array, t: Array) -> Array:
+    """Sum of six B-splines.
+
+    Args:
+        xp: namespace.
+        coefficients: (..., q + 2 pad).
+        below: (..., q') int64, the grid point below each position.
+        t: (..., q') distance to it, 0 to 1.
+    """
+    width = coefficients.shape[-1]
+    batch = coefficients.shape[:-1]
+    first = below + (min(_PAD, (width - 1) // 3) - 2)
+    if batch and below.ndim > 1:  # rows of one long array: faster than gathering along an axis
+        row = xp.arange(math.prod(batch), dtype=xp.int64, device=array_api_compat.device(below))
+        first = first + width * xp.reshape(row, (*batch, 1))
+        coefficients = xp.reshape(coefficients, (-1,))
+    shape, first = first.shape, xp.reshape(first, (-1,))
+    total = None
+    for j, weight in enumerate(_weights(t)):
+        taken = xp.take(coefficients[..., j:], first, axis=-1)
+        if len(shape) > 1:
+            taken = xp.reshape(taken, shape)
+        total = weight * taken if total is None else total + weight * taken
+    return total
+
+
+def _weights(t: Array) -> list[Array]:
+    """The six quintic B-splines at t, 0 <= t <= 1, times 120."""
+    u = 1 - t
+    t2, u2 = t * t, u * u
+    w0, w5 = u2 * u2 * u, t2 * t2 * t
+    w2, w3 = 66 + t2 * (t2 * (30 - 10 * t) - 60), 66 + u2 * (u2 * (30 - 10 * u) - 60)
+    # B-splines sum to 1 and reproduce a straight line.
+    w4 = (120 * t + 120 + w0 - w2 - 2 * w3 - 4 * w5) / 3
+    return [w0, 120 - w0 - w2 - w3 - w4 - w5, w2, w3, w4, w5]

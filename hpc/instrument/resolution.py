@@ -40,6 +40,7 @@ import array_api_compat
 import numpy as np
 
 from hpc.instrument.angles import cos_theta, sin_theta
+from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["broaden", "fwhm", "pseudo_voigt", "voigt_of", "widths"]
 
@@ -184,10 +185,10 @@ def broaden(
     if sigma_max == 0 and gamma_max == 0:
         return y
     pad = min(n - 1, math.ceil((_REACH_SIGMA * sigma_max + _REACH_GAMMA * gamma_max) / step) + 1)
-    length = _fft_length(n + 2 * pad)
+    length = fft_length(n + 2 * pad)
     parts, distances = _parts(length, float(step), float(sigma_max), float(gamma_max), extent)
     where = {"dtype": y.dtype, "device": array_api_compat.device(y)}
-    spectrum = xp.fft.rfft(_continued(xp, y, pad, length), axis=-1)
+    spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
     total = None
     for part, r in zip(parts, distances, strict=True):
         seen = xp.fft.irfft(spectrum * xp.asarray(part, **where), n=length, axis=-1)[..., pad : pad + n]
@@ -219,29 +220,6 @@ def _root(xp: Any, square: Array) -> Array:
     positive = square > 0
     one = xp.ones_like(square)
     return xp.where(positive, xp.sqrt(xp.where(positive, square, one)), xp.zeros_like(square))
-
-
-def _fft_length(least: int) -> int:
-    """The next even number without prime factors above 5."""
-    while True:
-        rest = least
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1 and least % 2 == 0:
-            return least
-        least += 1
-
-
-def _continued(xp: Any, y: Array, pad: int, length: int) -> Array:
-    """(..., length): the pattern, both ends reflected in their points, and a straight way back to the beginning."""
-    n = y.shape[-1]
-    left = 2 * y[..., :1] - xp.flip(y[..., 1 : pad + 1], axis=-1)
-    right = 2 * y[..., -1:] - xp.flip(y[..., n - 1 - pad : n - 1], axis=-1)
-    rest = length - n - 2 * pad
-    way = (xp.arange(rest, dtype=y.dtype, device=array_api_compat.device(y)) + 1) / (rest + 1)
-    back = right[..., -1:] + (left[..., :1] - right[..., -1:]) * way
-    return xp.concat([left, y, right, back], axis=-1)
 
 
 @lru_cache(maxsize=64)
