@@ -1,6 +1,6 @@
 """A pattern is not periodic, an FFT is: how its ends are continued.
 
-Both ends are reflected in their end points, which keeps value and slope, and a straight line leads back to the beginning.
+Both ends are reflected in their end points, which keeps value and slope; a straight line leads back to the beginning.
 """
 
 from __future__ import annotations
