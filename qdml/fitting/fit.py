@@ -54,6 +54,8 @@ class Fit:
     """(n,) float64: the fitted pattern at the compared points."""
     contributions: Mapping[str, np.ndarray]
     """Name -> (n,) float64; they add up to `total`."""
+    gains: Mapping[str, float]
+    """Reflections -> how much stronger they are than the median one of an oriented sample; empty without texture."""
     coefficients: Mapping[str, tuple[float, ...]]
     """Name -> the linear coefficients of its columns."""
     rwp: float
@@ -69,9 +71,15 @@ class Fit:
     explained: float
     """Part of the squared residual of solvents and background alone that the dots explain."""
     profile: Profile
+    """Along σ."""
+    profile_diameter_nm: np.ndarray
+    """(node,) float64: the best number-mean D at each σ of the profile [nm]."""
+    beyond: float
+    """Fraction of the atoms beyond the largest particle that was counted."""
     converged: bool
     evaluations: int
     seconds: float
+    """Processor time, counting of the dots included where nothing had been counted before."""
 
 
 def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
@@ -85,7 +93,7 @@ def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
         FileError: pattern or solvent and the range of Q share too little.
         ValueError: unknown names, no energy.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     points = points_of(pattern, settings)
     energy = pattern.energy_kev
     statics = ingredients(points.q, settings, energy_kev=energy)
@@ -231,6 +239,7 @@ def _answer(
         ),
         total=total,
         contributions=curves,
+        gains=_gains(problem, linear),
         coefficients=linear,
         rwp=float(np.sqrt((difference**2 / points.y).sum() / points.y.sum())),
         rwp_weighted=float(np.sqrt(best.cost) / np.linalg.norm(points.weight * points.y)),
@@ -239,10 +248,21 @@ def _answer(
         correlated_points=tau,
         explained=1 - best.cost / problem.cost_without_dots(),
         profile=profile,
+        profile_diameter_nm=_nanometres(profile.theta[:, size]) / (1 + profile.values**2) ** 3,
+        beyond=parts[0].beyond,
         converged=best.converged,
         evaluations=evaluations + problem.evaluations,
-        seconds=time.perf_counter() - started,
+        seconds=time.process_time() - started,
     )
+
+
+def _gains(problem: Problem, linear: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    """Gains of the first sort of dots over their median."""
+    labels = problem.gain_labels
+    if not labels:
+        return {}
+    own = np.array(next(iter(linear.values()))[: len(labels)])
+    return dict(zip(labels, (own / (np.median(own) or 1.0)).tolist(), strict=True))
 
 
 def _nanometres(log_angstrom: np.ndarray) -> np.ndarray:

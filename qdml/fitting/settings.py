@@ -89,6 +89,16 @@ class FitSettings:
         if "diameter_nm" in self.fixed and "sigma" not in self.fixed:
             raise ValueError("to hold diameter_nm, hold sigma too")
 
+    def as_record(self) -> dict[str, Any]:
+        """The settings as JSON data."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {
+            "variants": [variant.to_mapping() for variant in self.variants],
+            "solvents": [one if isinstance(one, str) else one.source for one in self.solvents],
+            "instrument": getattr(self.instrument, "name", None),
+            "fixed": dict(self.fixed),
+        }
+
 
 def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> FitSettings:
     """The settings of `conf/fit/default.yaml` with some of them changed.

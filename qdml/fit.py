@@ -1,0 +1,277 @@
+"""Measured patterns -> sizes by least squares: the command `qd-fit`.
+
+All files are read and checked before the first one is fitted. Into the output folder go `results.json`,
+`results.csv` and one figure per file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpc.structure.variant import Variant
+    from qdml.fitting.settings import FitSettings
+    from qdml.measured.patterns import Pattern, Radiation
+
+__all__ = ["main"]
+
+# Groups of a variant that have an option of their own; the shape has a default.
+_GROUPS = ("surface", "lattice", "faults", "disorder", "coating", "motion")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 after a message about the input."""
+    options = _parser().parse_args(arguments)
+    from qdml.measured.patterns import Radiation
+
+    try:
+        radiation = Radiation(
+            wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
+        )
+        _run(options, radiation)
+    except (ValueError, OSError) as error:
+        print(f"qd-fit: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qd-fit",
+        description="Mean size, size dispersion and strain of quantum dots from measured X-ray total scattering "
+        "patterns, by a least-squares fit of the Debye scattering equation.",
+        epilog="A FILE is text (or gzip) of two or three columns: 2θ or Q, intensity and perhaps its standard "
+        "deviation; the pattern as measured, with solvent and background. "
+        "Example: qd-fit sample.xye --wavelength 0.564162 --material pbs --solvent hexane -o sizes",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="measured pattern")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
+    )
+    unit = parser.add_argument_group("what the first column is; there is no default")
+    unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
+    unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
+    unit.add_argument("--q-unit", metavar="UNIT", help="Q in 1/A or 1/nm (wavelength or energy may be added)")
+    dots = parser.add_argument_group("the dots (as for qd-pattern)")
+    dots.add_argument(
+        "--material", required=True, metavar="NAME", help="a material of conf/material, or a .cif file"
+    )
+    dots.add_argument("--shape", default="sphere", metavar="NAME", help="default: sphere")
+    for group in _GROUPS:
+        dots.add_argument(f"--{group}", metavar="NAME", help=f"a choice of conf/{group}")
+    dots.add_argument("--centre", nargs="+", metavar="WHERE", help="cut centres to average over")
+    dots.add_argument("--b-iso", nargs="+", metavar="B", help="tabulated B [Å²], around which B is free")
+    dots.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="GROUP.KEY=VALUE",
+        help="one value of a group, for example faults.growth=0.02",
+    )
+    dots.add_argument(
+        "--also",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="GROUP.KEY=VALUE",
+        help="a second sort of dots that differs by these, in a free fraction; may be repeated",
+    )
+    rest = parser.add_argument_group("what else is in the pattern")
+    rest.add_argument(
+        "--instrument", metavar="NAME", help="resolution and lines of a choice of conf/instrument"
+    )
+    rest.add_argument(
+        "--solvent",
+        action="append",
+        default=[],
+        metavar="NAME|FILE[@ANGSTROM]",
+        help="a liquid of conf/liquid, or a measured file (at another wavelength after @); may be repeated",
+    )
+    rest.add_argument(
+        "--texture",
+        nargs="?",
+        const="direction",
+        choices=("direction", "reflection"),
+        help="an oriented (dried) sample: free gains of directions 111, 100, ..., or of single reflections",
+    )
+    rest.add_argument(
+        "--halo", type=int, metavar="N", help="free terms of a disordered shell, at the first N shells"
+    )
+    how = parser.add_argument_group("how it is fitted (defaults: conf/fit/default.yaml)")
+    how.add_argument(
+        "--q-range", nargs=2, type=float, metavar=("MIN", "MAX"), help="Q that is compared [1/Å]"
+    )
+    how.add_argument(
+        "--model-error", type=float, metavar="PART", help="relative error of the model in the weights"
+    )
+    how.add_argument(
+        "--correlation", type=int, metavar="N", help="free correlated motion of the first N shells"
+    )
+    how.add_argument("--start", nargs="+", type=float, metavar="NM", help="sizes to start from [nm]")
+    how.add_argument(
+        "--fix",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hold a parameter: sigma=0.1, strain=0, b_Pb=1.3, correlation_1=0.3, zero_deg=0, ...",
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, radiation: Radiation) -> None:
+    """Check everything, fit every file, write the results.
+
+    Raises:
+        ValueError: options, files or output folder cannot be used; nothing has been written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from qdml.fitting.figure import draw_fit
+    from qdml.fitting.fit import fit_pattern
+    from qdml.fitting.record import csv_row, record_of, shown
+    from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
+
+    settings = _settings(options, radiation)
+    patterns = _read_all(options.files, radiation, settings)
+    make_folder(options.output)
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
+    figures = figure_names(options.files)
+    fits = []
+    for pattern, figure in track(
+        list(zip(patterns, figures, strict=True)), description="Fitting", console=console, transient=True
+    ):
+        fits.append(fit_pattern(pattern, settings))
+        draw_fit(options.output / figure, fits[-1])
+    records = [record_of(fit) | {"figure": figure} for fit, figure in zip(fits, figures, strict=True)]
+    content = {
+        "results": records,
+        "settings": settings.as_record(),
+        "intervals": "central 68 % and 95 % of the profile of χ² along σ, scaled by the residual and its correlation; "
+        "an error of the model that looks like another size is not in them",
+        "version": version("debye-dots"),
+    }
+    (options.output / "results.json").write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    write_csv(options.output / "results.csv", [csv_row(record) for record in records])
+    print_sizes(console, [shown(fit) for fit in fits])
+    console.print(f"{options.output}: results.json, results.csv and a figure for each file", highlight=False)
+
+
+def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
+    """The options as settings of the fits."""
+    import numpy as np
+
+    from hpc.pattern_options import variant_of
+    from qdml.fitting.settings import fit_settings
+
+    variants = [variant_of(options, shape=options.shape, material=options.material)]
+    for words in options.also:
+        other = argparse.Namespace(**{**vars(options), "set": [*options.set, *words]})
+        variants.append(variant_of(other, shape=options.shape, material=options.material))
+    changes: dict[str, Any] = {
+        "solvents": tuple(_solvent(word, radiation) for word in options.solvent),
+        "texture": options.texture,
+        "fixed": _fixed(options.fix),
+    }
+    if options.instrument is not None:
+        from hpc.instrument.setup import load_instrument
+
+        changes["instrument"] = load_instrument(options.instrument)
+    given = {
+        "q_range": options.q_range and tuple(options.q_range),
+        "model_error": options.model_error,
+        "correlation_shells": options.correlation,
+        "halo_shells": options.halo,
+        "start_diameters_nm": options.start and tuple(options.start),
+    }
+    changes |= {name: value for name, value in given.items() if value is not None}
+    _apply_motion(variants[0], changes)
+    if "zero_deg" in changes["fixed"]:
+        changes["fixed"]["zero"] = float(np.radians(changes["fixed"].pop("zero_deg")))
+    return fit_settings(tuple(variants), **changes)
+
+
+def _apply_motion(variant: Variant, changes: dict[str, Any]) -> None:
+    """A motion that is given is held: its correlations are fixed, its halo has that many free terms."""
+    from qdml.fitting.forward import correlation_name
+
+    motion = variant.motion
+    if motion.smooth:
+        raise ValueError(
+            "motion.smooth is not fitted; use motion.correlation, or --correlation N for free values"
+        )
+    if motion.correlation:
+        changes["correlation_shells"] = len(motion.correlation)
+        for shell, value in enumerate(motion.correlation):
+            changes["fixed"].setdefault(correlation_name(shell), value)
+    if motion.halo:
+        changes.setdefault("halo_shells", len(motion.halo))
+        changes["halo_b"] = motion.halo_b
+
+
+def _fixed(words: Sequence[str]) -> dict[str, float]:
+    fixed = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            fixed[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--fix takes NAME=VALUE with a number, got {word!r}") from None
+    return fixed
+
+
+def _solvent(word: str, radiation: Radiation) -> str | Pattern:
+    """The name of a liquid, or a measured file; its columns mean what those of the patterns mean, unless @ says."""
+    from hpc.liquids import liquid_names
+    from qdml.measured.patterns import read_pattern
+
+    if word in liquid_names():
+        return word
+    name, at, wavelength = word.rpartition("@")
+    if not at and not Path(word).exists():
+        raise ValueError(f"--solvent takes a file or one of {liquid_names()}, got {word!r}")
+    if not at:
+        return read_pattern(
+            word, wavelength=radiation.wavelength, energy_kev=radiation.energy_kev, q_unit=radiation.q_unit
+        )
+    try:
+        return read_pattern(name, wavelength=float(wavelength))
+    except ValueError as error:
+        raise ValueError(f"--solvent {word}: {error}") from None
+
+
+def _read_all(files: Sequence[Path], radiation: Radiation, settings: FitSettings) -> list[Pattern]:
+    """Read and check every file; one message names every file that cannot be used."""
+    from qdml.fitting.points import points_of
+    from qdml.measured.columns import FileError
+    from qdml.measured.patterns import read_pattern
+
+    patterns, problems = [], []
+    for path in files:
+        try:
+            pattern = read_pattern(
+                path,
+                wavelength=radiation.wavelength,
+                energy_kev=radiation.energy_kev,
+                q_unit=radiation.q_unit,
+            )
+            points_of(pattern, settings)
+            patterns.append(pattern)
+        except FileError as error:
+            problems.append(str(error))
+    if problems:
+        first = "" if len(problems) == 1 else f"{len(problems)} of {len(files)} files cannot be used\n  "
+        raise ValueError(first + "\n  ".join(problems))
+    return patterns
+
+
+if __name__ == "__main__":
+    sys.exit(main())
