@@ -26,7 +26,7 @@ from qdml.config import TrainConfig, read_config
 
 __all__ = ["CARD_VERSION", "ModelFolder", "load_model", "read_card", "training_config"]
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 # What may differ between the parts of one training run: where it runs and where things lie.
 _NOT_IDENTITY = ("output", "device.name", "data.store", "trainer.threads", "trainer.checkpoint_every")

@@ -10,13 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Literal
 
-from qdml.augmentation.config import (
-    AllaraConfig,
-    InstrumentConfig,
-    InstrumentRecipeConfig,
-    NearNeighbourConfig,
-    SolventConfig,
-)
+from qdml.augmentation.config import AllaraConfig, InstrumentRecipeConfig
 from qdml.config_reader import as_mapping, read_config, require
 
 __all__ = [
@@ -27,12 +21,9 @@ __all__ = [
     "DeviceConfig",
     "EvaluateConfig",
     "EvaluateDataConfig",
-    "InstrumentConfig",
     "InstrumentRecipeConfig",
-    "NearNeighbourConfig",
     "OptimConfig",
     "ResidualMlpConfig",
-    "SolventConfig",
     "TrainConfig",
     "TrainerConfig",
     "as_mapping",

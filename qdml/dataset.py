@@ -23,6 +23,7 @@ import torch
 
 if TYPE_CHECKING:
     from hpc.store import Store
+    from qdml.atoms import AtomRows, SampleAtoms
     from qdml.config import ClassConfig, DataConfig
 
 __all__ = [
@@ -51,13 +52,20 @@ class Rows:
     """(B,) float64 [nm]."""
     sigma: torch.Tensor
     """(B,) float64, relative."""
+    atoms: AtomRows | None = None
+    """What scatters in each; None where the recipe does not ask."""
 
     def __len__(self) -> int:
         return len(self.diameter)
 
     def take(self, index: torch.Tensor | slice) -> Rows:
         """Some of the rows."""
-        return Rows(intensity=self.intensity[index], diameter=self.diameter[index], sigma=self.sigma[index])
+        return Rows(
+            intensity=self.intensity[index],
+            diameter=self.diameter[index],
+            sigma=self.sigma[index],
+            atoms=None if self.atoms is None else self.atoms.take(index),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +162,14 @@ def check_classes(store: Store, classes: ClassConfig) -> None:
 
 
 def read_lanes(
-    store: Store, config: DataConfig, *, seed: int, rank: int, world: int, device: torch.device
+    store: Store,
+    config: DataConfig,
+    *,
+    seed: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+    atoms: SampleAtoms | None = None,
 ) -> list[Lane]:
     """Read the lanes of one process.
 
@@ -165,6 +180,7 @@ def read_lanes(
         rank: number of this process.
         world: number of processes.
         device: where the rows are kept.
+        atoms: of the store, if rows shall know theirs (`Recipe.atoms`).
 
     Raises:
         ValueError: the lanes cannot be dealt to the processes or the shards to the lanes, a lane has no rows of a
@@ -195,22 +211,26 @@ def read_lanes(
                     f"lane {number} of {config.lanes} holds no pattern of the {name} split; lower data.lanes, or "
                     "simulate more patterns"
                 )
-            parts[name] = _make_rows(store, index[chosen], values[chosen], device)
+            parts[name] = _make_rows(store, index[chosen], values[chosen], device, atoms)
         lanes.append(Lane(number=number, train=parts["train"], validation=parts["validation"], seed=seed))
     return lanes
 
 
-def read_rows(store: Store, index: np.ndarray, device: torch.device) -> Rows:
-    """Read the samples `index` (sorted), shard by shard."""
+def read_rows(
+    store: Store, index: np.ndarray, device: torch.device, atoms: SampleAtoms | None = None
+) -> Rows:
+    """Read the samples `index` (sorted), shard by shard; with their atoms if these are given."""
     pieces = []
     for start, stop in store.shards:
         chosen = index[(index >= start) & (index < stop)]
         if chosen.size:
             pieces.append(store.read(start, stop)[chosen - start])
-    return _make_rows(store, index, np.concatenate(pieces), device)
+    return _make_rows(store, index, np.concatenate(pieces), device, atoms)
 
 
-def _make_rows(store: Store, index: np.ndarray, intensity: np.ndarray, device: torch.device) -> Rows:
+def _make_rows(
+    store: Store, index: np.ndarray, intensity: np.ndarray, device: torch.device, atoms: SampleAtoms | None
+) -> Rows:
     """Patterns with their parameters, as tensors.
 
     Raises:
@@ -228,6 +248,7 @@ def _make_rows(store: Store, index: np.ndarray, intensity: np.ndarray, device: t
         intensity=torch.from_numpy(np.ascontiguousarray(intensity)).to(device),
         diameter=torch.from_numpy(store.parameters[DIAMETER][index]).to(device),
         sigma=torch.from_numpy(store.parameters[SIGMA][index]).to(device),
+        atoms=None if atoms is None else atoms.rows(index, device),
     )
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qdml.augmentation.recipes import AllaraRecipe, Recipe, build_recipe
+from qdml.augmentation.allara import AllaraRecipe
+from qdml.augmentation.recipe import Recipe
+from qdml.augmentation.recipes import build_recipe
 from qdml.checkpoint import training_config
 from qdml.config import ClassConfig, EvaluateConfig
 from qdml.dataset import Rows, fingerprint, lane_generator, nearest_class, read_rows, split_samples
@@ -181,8 +183,8 @@ def evaluate_model(
     """
     training = training_config(card)
     index = choose_samples(store, card, config.data.split)
-    rows = read_rows(store, index, device)
-    recipe = build_recipe(training.augment, store.q, store.attrs, device)
+    recipe = build_recipe(training.augment, store, device)
+    rows = read_rows(store, index, device, recipe.atoms)
     q = torch.as_tensor(store.q)
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES
     everything = read_rows(store, np.arange(store.n_samples), device) if exact else None
@@ -195,7 +197,8 @@ def evaluate_model(
         answers: list[dict[str, torch.Tensor]] = []
         for _ in range(config.draws):
             for start in range(0, len(rows), config.batch):
-                y_BQ, mask_BQ = recipe.cell(cell, rows.intensity[start : start + config.batch], generator)
+                part = rows.take(slice(start, start + config.batch))
+                y_BQ, mask_BQ = recipe.cell(cell, part, generator)
                 logits = module(network_input(y_BQ, mask_BQ, q, training.network.input))
                 answer = class_probabilities(logits, training.classes)
                 if everything is not None and isinstance(recipe, AllaraRecipe):

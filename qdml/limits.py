@@ -19,7 +19,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qdml.augmentation.recipes import AllaraRecipe
+    from qdml.augmentation.allara import AllaraRecipe
 
 __all__ = ["PUBLISHED", "exact_posterior"]
 

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from hpc.store import Store
+    from qdml.augmentation.recipe import Recipe
     from qdml.config import TrainConfig
     from qdml.distributed import Processes
 
@@ -77,7 +78,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     processes.agree(problem)
     assert inputs is not None
     store, lanes, recipe = inputs
-    card, state = _card(config, store), "new"
+    card, state = _card(config, store, recipe), "new"
     if main_process:
         try:
             state = folder.open(card)
@@ -133,7 +134,7 @@ def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, Any, Any]
 
     store = open_store(config.data.store)
     check_classes(store, config.classes)
-    recipe = build_recipe(config.augment, store.q, store.attrs, processes.device)
+    recipe = build_recipe(config.augment, store, processes.device)
     lanes = read_lanes(
         store,
         config.data,
@@ -141,11 +142,12 @@ def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, Any, Any]
         rank=processes.rank,
         world=processes.world,
         device=processes.device,
+        atoms=recipe.atoms,
     )
     return store, lanes, recipe
 
 
-def _card(config: TrainConfig, store: Store) -> dict[str, Any]:
+def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
     """Everything about a model but its weights."""
     from importlib.metadata import version
 
@@ -173,6 +175,11 @@ def _card(config: TrainConfig, store: Store) -> dict[str, Any]:
             "ranges": {name: [float(v.min()), float(v.max())] for name, v in store.parameters.items()},
             "config": store.attrs["config"],
         },
+        # Ranges of the first and of the last visible Q [Å⁻¹] in each noise cell.
+        "windows": [
+            {"cell": cell, "first": list(first), "last": list(last)}
+            for cell, (first, last) in zip(recipe.cells, recipe.windows, strict=True)
+        ],
         "training": as_mapping(config),
         "metrics": None,
         "software": {name: version(name) for name in ("debye-dots", "torch", "numpy", "safetensors")},

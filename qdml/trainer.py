@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from hpc.progress import Progress
-from qdml.augmentation.recipes import Recipe
+from qdml.augmentation.recipe import Recipe
 from qdml.checkpoint import ModelFolder
 from qdml.config import OptimConfig, TrainConfig
 from qdml.dataset import Lane, lane_generator, nearest_class
@@ -110,7 +110,7 @@ class Trainer:
         for lane in self.lanes:
             for draw in range(math.ceil(_WHITENING_PATTERNS / self.config.trainer.batch)):
                 generator = self._generator(_WHITENING, draw, lane.number)
-                x_BCQ = self._input(*self.recipe.random(lane.batch(draw, size).intensity, generator))
+                x_BCQ = self._input(*self.recipe.random(lane.batch(draw, size), generator))
                 x_BQ = torch.cat([x_BCQ[:, 0].double(), x_BCQ.new_ones(size, 1).double()], dim=1)
                 moments += (x_BQ.T @ x_BQ).cpu()
         moments = self.processes.sum(moments)
@@ -155,7 +155,7 @@ class Trainer:
         inputs = []
         for lane, part in zip(self.lanes, rows, strict=True):
             generator = self._generator(_TRAINING, self.step, lane.number)
-            inputs.append(self._input(*self.recipe.random(part.intensity, generator)))
+            inputs.append(self._input(*self.recipe.random(part, generator)))
         x_BCQ = torch.cat(inputs)
         diameter = torch.cat([part.diameter for part in rows])
         sigma = torch.cat([part.sigma for part in rows])
@@ -226,7 +226,7 @@ class Trainer:
             for _ in range(config.trainer.validation_draws):
                 for rows in lane.validation_batches(config.trainer.batch):
                     with self._autocast():
-                        logits = self.model(self._input(*self.recipe.random(rows.intensity, generator)))
+                        logits = self.model(self._input(*self.recipe.random(rows, generator)))
                     loss = class_loss(
                         logits, rows.diameter, rows.sigma, config.classes, config.optim.label_width
                     )

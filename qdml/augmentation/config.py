@@ -1,4 +1,4 @@
-"""What augmentation recipes are asked for; values live in `conf/augment/`."""
+"""What augmentation recipes are asked for; values live in `conf/augment/`, instruments and liquids in `conf/`."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from qdml.config_reader import require, require_range
 
 __all__ = [
     "AllaraConfig",
-    "InstrumentConfig",
+    "DotsConfig",
+    "InstrumentChoice",
     "InstrumentRecipeConfig",
-    "NearNeighbourConfig",
     "SolventConfig",
+    "SurroundingsConfig",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolventConfig:
-    """One solvent: a built-in liquid by name, or a measured file."""
+    """One solvent: a liquid of `conf/liquid/` by name, or a measured file."""
 
     name: str
-    """`hexane`, `toluene`, or any name for a file."""
+    """A liquid, or any name for a file."""
     file: str | None
-    """Two- or three-column text; null for the built-in liquid of that name."""
+    """Two- or three-column text; null for the liquid of that name."""
     wavelength: float | None
     """Wavelength [Å] if the file's first column is 2θ in degrees; null if it is Q in Å⁻¹."""
 
     def __post_init__(self) -> None:
-        from qdml.augmentation.solvents import LIQUIDS
+        from hpc.liquids import liquid_names
 
         require(
-            self.file is not None or self.name in LIQUIDS,
-            f"solvent {self.name!r} is not one of the built-in liquids {sorted(LIQUIDS)}; give its `file`",
+            self.file is not None or self.name in liquid_names(),
+            f"solvent {self.name!r} is not one of the liquids {liquid_names()} of conf/liquid; give its `file`",
         )
 
 
-def _check_solvents(solvents: Sequence[SolventConfig]) -> None:
+def _check_solvents(where: str, solvents: Sequence[SolventConfig]) -> None:
     names = [solvent.name for solvent in solvents]
-    require(len(names) >= 1, "augment.solvents must name at least one solvent, got none")
-    require(len(set(names)) == len(names), f"augment.solvents must have different names, got {names}")
+    require(len(names) >= 1, f"{where} must name at least one solvent, got none")
+    require(len(set(names)) == len(names), f"{where} must have different names, got {names}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class AllaraConfig:
     """y' = Poisson(y·scale)/scale for a pattern of the area 1000."""
 
     def __post_init__(self) -> None:
-        _check_solvents(self.solvents)
+        _check_solvents("augment.solvents", self.solvents)
         require(
             len(self.fractions) > 0 and all(0 < f <= 1 for f in self.fractions),
             f"augment.fractions must lie in 0 < fraction <= 1, got {list(self.fractions)}",
@@ -67,59 +68,122 @@ class AllaraConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstrumentConfig:
-    """What one kind of instrument and sample does to a pattern; pairs are the ends of a uniform draw."""
+class InstrumentChoice:
+    """One instrument, and the samples that are brought to it; pairs are the ends of a uniform draw."""
 
     name: str
+    """A file of `conf/instrument/`."""
     weight: float
     """Relative frequency in training."""
-    q_first: tuple[float, float]
-    """Start of the visible window [Å⁻¹]."""
-    q_last: tuple[float, float]
-    """End of the visible window [Å⁻¹]."""
-    resolution: tuple[float, float]
-    """Standard deviation of the instrument's Gaussian [Å⁻¹]."""
-    kalpha2: bool
-    """Cu Kα1/Kα2 doublet instead of one wavelength."""
-    zero_shift: float
-    """Standard deviation of the error of Q [Å⁻¹]."""
-    peak_counts: tuple[float, float]
-    """Counts at the highest point of the visible pattern, drawn uniformly in the logarithm."""
     fraction: tuple[float, float]
-    """Nanocrystals' share of the area; the rest is solvent and background."""
+    """Nanocrystals' share of the visible area; the rest is solvent, container and background."""
     texture: tuple[float, float]
     """Standard deviation of ln(gain) of the reflections of one direction (dried films are oriented)."""
 
     def __post_init__(self) -> None:
+        from hpc.instrument import instrument_names
+
         where = f"augment.instruments[{self.name}]"
+        require(
+            self.name in instrument_names(),
+            f"instrument {self.name!r} is not one of {instrument_names()}; add conf/instrument/{self.name}.yaml",
+        )
         require(self.weight > 0, f"{where}.weight must be > 0, got {self.weight}")
-        require_range(f"{where}.q_first", self.q_first, least=0)
-        require_range(f"{where}.q_last", self.q_last, least=self.q_first[1])
-        require_range(f"{where}.resolution", self.resolution, least=0)
-        require(self.zero_shift >= 0, f"{where}.zero_shift must be >= 0, got {self.zero_shift}")
-        require_range(f"{where}.peak_counts", self.peak_counts, least=1)
         require_range(f"{where}.fraction", self.fraction, least=1e-3, most=1)
         require_range(f"{where}.texture", self.texture, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NearNeighbourConfig:
-    """How the first shells of a real dot differ from a lattice of independent atoms."""
+class DotsConfig:
+    """How real dots differ from perfect lattices of independent atoms."""
 
     shells: int
-    """Shells of neighbours that are changed; 0 for none."""
+    """Shells of neighbours with a correlation and a halo of their own."""
     correlation: tuple[float, float]
-    """Share c of the mean-square displacement that neighbours have in common: B_ij -> (B_i+B_j)(1-c)."""
+    """c of the first shell: the share of the mean-square displacement that neighbours have in common."""
+    smooth_share: float
+    """Share of patterns with c ~ 1/r² over all near distances instead of a value for each shell."""
     halo: float
-    """Standard deviation of the relative amplitude of a disordered shell's near-neighbour terms."""
-    halo_b: float
-    """Debye-Waller factor of those terms [Å²]."""
+    """Standard deviation of the halo's amplitude, per share of the atoms in the outermost layer."""
+    halo_b: tuple[float, float]
+    """Debye-Waller factor of the halo's distances [Å²]."""
+    surface_depth: float
+    """Thickness of the outermost layer [Å]."""
+    surface_b: tuple[float, float]
+    """B of its atoms beyond that of the others [Å²]."""
+    texture_blend: float
+    """Width of the step between the gains of neighbouring reflections [Å⁻¹]."""
+    model_error: float
+    """Standard deviation of the smooth relative error of everything else."""
+    model_error_length: float
+    """Shortest feature of that error [Å⁻¹]."""
 
     def __post_init__(self) -> None:
-        require(self.shells >= 0, f"augment.near_neighbours.shells must be >= 0, got {self.shells}")
-        require_range("augment.near_neighbours.correlation", self.correlation, least=0, most=1)
-        require(self.halo >= 0, f"augment.near_neighbours.halo must be >= 0, got {self.halo}")
-        require(self.halo_b >= 0, f"augment.near_neighbours.halo_b must be >= 0 Å², got {self.halo_b}")
+        where = "augment.dots"
+        require(self.shells >= 1, f"{where}.shells must be >= 1, got {self.shells}")
+        require_range(f"{where}.correlation", self.correlation, least=0, most=1)
+        require(
+            0 <= self.smooth_share <= 1, f"{where}.smooth_share must lie in 0 to 1, got {self.smooth_share}"
+        )
+        require_range(f"{where}.halo_b", self.halo_b, least=0)
+        require_range(f"{where}.surface_b", self.surface_b, least=0)
+        for name in ("halo", "surface_depth", "model_error"):
+            require(getattr(self, name) >= 0, f"{where}.{name} must be >= 0, got {getattr(self, name)}")
+        for name in ("texture_blend", "model_error_length"):
+            require(getattr(self, name) > 0, f"{where}.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurroundingsConfig:
+    """What else scatters: solvents, their container, fluorescence, everything smooth."""
+
+    solvents: tuple[SolventConfig, ...]
+    mixed: int
+    """How many of them, at most, make the solvent of one pattern."""
+    ring_position: float
+    """Standard deviation of ln(position) of a solvent's ring."""
+    ring_width: float
+    """Standard deviation of ln(width)."""
+    ring_height: float
+    """Standard deviation of ln(height)."""
+    spread: float
+    """Standard deviation of a smooth ln(gain) of the solvent, beside the ring."""
+    length: float
+    """Shortest feature of that gain [Å⁻¹]."""
+    containers: tuple[str, ...]
+    """Files of `conf/container/`; each pattern has one of them."""
+    container_share: tuple[float, float]
+    """Share of what is not nanocrystal that the container scatters."""
+    background_share: tuple[float, float]
+    """Share of the rest that is smooth background rather than solvent."""
+    background_decay: tuple[float, float]
+    """Range of k in its exponential exp(-k Q) [Å]; negative where it rises, as incoherent scattering does."""
+    background_spread: float
+    """Standard deviation of ln(background) about its exponential."""
+    background_length: float
+    """Shortest feature of the smooth background [Å⁻¹]."""
+    fluorescence_share: tuple[float, float]
+    """Share of the background that is fluorescence, flat in counts, where an edge of the dots lies below the energy."""
+
+    def __post_init__(self) -> None:
+        from hpc.liquids import container_names
+
+        where = "augment.surroundings"
+        _check_solvents(f"{where}.solvents", self.solvents)
+        require(self.mixed >= 1, f"{where}.mixed must be >= 1, got {self.mixed}")
+        for name in ("ring_position", "ring_width", "ring_height", "spread", "background_spread"):
+            require(getattr(self, name) >= 0, f"{where}.{name} must be >= 0, got {getattr(self, name)}")
+        for name in ("length", "background_length"):
+            require(getattr(self, name) > 0, f"{where}.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
+        for name in self.containers:
+            require(
+                name in container_names(),
+                f"{where}.containers: {name!r} is not one of {container_names()} of conf/container",
+            )
+        require(len(self.containers) >= 1, f"{where}.containers must name at least one, got none")
+        for name in ("container_share", "background_share", "fluorescence_share"):
+            require_range(f"{where}.{name}", getattr(self, name), least=0, most=1)
+        require_range(f"{where}.background_decay", self.background_decay, least=-10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,32 +191,11 @@ class InstrumentRecipeConfig:
     """Real samples on real instruments: what a model for measured patterns has to be indifferent to."""
 
     name: Literal["instrument"]
-    solvents: tuple[SolventConfig, ...]
-    instruments: tuple[InstrumentConfig, ...]
-    near_neighbours: NearNeighbourConfig
-    background_share: tuple[float, float]
-    """Share of what is not nanocrystal that is smooth background rather than solvent."""
-    background_decay: tuple[float, float]
-    """Range of k in its exponential exp(-k Q) [Å]; negative where it rises, as incoherent scattering does."""
-    background_length: float
-    """Shortest feature of the smooth background [Å⁻¹]."""
-    background_spread: float
-    """Standard deviation of ln(background) about its exponential."""
-    solvent_spread: float
-    """Standard deviation of ln(gain) that turns the known solvents into their unknown relatives."""
-    solvent_length: float
-    """Shortest feature of that gain [Å⁻¹]."""
-    texture_blend: float
-    """Width of the step between the gains of neighbouring reflections [Å⁻¹]."""
+    instruments: tuple[InstrumentChoice, ...]
+    dots: DotsConfig
+    surroundings: SurroundingsConfig
 
     def __post_init__(self) -> None:
-        _check_solvents(self.solvents)
         names = [instrument.name for instrument in self.instruments]
         require(len(names) >= 1, "augment.instruments must hold at least one instrument, got none")
         require(len(set(names)) == len(names), f"augment.instruments must have different names, got {names}")
-        require_range("augment.background_share", self.background_share, least=0, most=1)
-        require_range("augment.background_decay", self.background_decay, least=-10)
-        for name in ("background_length", "solvent_length", "texture_blend"):
-            require(getattr(self, name) > 0, f"augment.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
-        for name in ("background_spread", "solvent_spread"):
-            require(getattr(self, name) >= 0, f"augment.{name} must be >= 0, got {getattr(self, name)}")

@@ -97,14 +97,12 @@ def trained_windows(card: Mapping[str, Any]) -> tuple[tuple[float, float], float
         first and last Q that were ever visible, and the width of the smallest window [Å⁻¹].
     """
     low, high = card["q"]["min"], card["q"]["max"]
-    instruments = card["training"]["augment"].get("instruments")
-    if instruments is None:
-        return (low, high), high - low
+    windows = card["windows"]
     ever = (
-        max(low, min(one["q_first"][0] for one in instruments)),
-        min(high, max(one["q_last"][1] for one in instruments)),
+        max(low, min(one["first"][0] for one in windows)),
+        min(high, max(one["last"][1] for one in windows)),
     )
-    smallest = min(min(one["q_last"][0], high) - max(one["q_first"][1], low) for one in instruments)
+    smallest = min(min(one["last"][0], high) - max(one["first"][1], low) for one in windows)
     return ever, smallest
 
 

@@ -130,18 +130,20 @@ def test_a_featureless_pattern_is_seen(measured: OnGrid) -> None:
     assert comparison.explained < 0.5
 
 
-def card_of(*instruments: dict) -> dict:
-    """What the checks below read of a card; without instruments the whole grid was trained on."""
-    augment = {"instruments": list(instruments)} if instruments else {}
+def card_of(*windows: dict) -> dict:
+    """What the checks below read of a card; unless other windows are given the whole grid was trained on."""
     grid = {"min": 1.0, "max": 12.99, "step": 0.01, "size": 1200}
-    return {"q": grid, "training": {"augment": augment}, "store": {"ranges": {"strain": [0.0, 0.005]}}}
+    everything = {"first": [1.0, 1.0], "last": [12.99, 12.99]}
+    return {
+        "q": grid, "windows": list(windows) or [everything], "store": {"ranges": {"strain": [0.0, 0.005]}}
+    }  # fmt: skip
 
 
 def test_windows_of_the_training() -> None:
     np.testing.assert_allclose(model_grid(card_of()), Q)
     assert trained_windows(card_of()) == ((1.0, 12.99), pytest.approx(11.99))
-    far = {"q_first": [0.5, 1.5], "q_last": [10.0, 19.0]}
-    near = {"q_first": [1.2, 1.6], "q_last": [5.0, 7.5]}
+    far = {"first": [0.5, 1.5], "last": [10.0, 19.0]}
+    near = {"first": [1.2, 1.6], "last": [5.0, 7.5]}
     assert trained_windows(card_of(near)) == ((1.2, 7.5), pytest.approx(3.4))
     assert trained_windows(card_of(near, far)) == ((1.0, 12.99), pytest.approx(3.4))
 
@@ -154,12 +156,12 @@ def answer_of(measured: OnGrid, *, strain: float = 0.003, edge: bool = False) ->
 
 
 def test_a_good_answer_is_not_doubted(measured: OnGrid) -> None:
-    card = card_of({"q_first": [1.0, 1.5], "q_last": [9.0, 12.0]})
+    card = card_of({"first": [1.0, 1.5], "last": [9.0, 12.0]})
     assert doubts(*answer_of(measured), card) == []
 
 
 def test_doubts(measured: OnGrid) -> None:
-    card = card_of({"q_first": [1.0, 1.5], "q_last": [9.0, 12.0]})
+    card = card_of({"first": [1.0, 1.5], "last": [9.0, 12.0]})
     (edge,) = doubts(*answer_of(measured, edge=True), card)
     assert edge.startswith("D is at the edge of what the model knows: 10 nm")
     assert edge.endswith("larger")
