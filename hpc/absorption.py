@@ -30,10 +30,10 @@ from hpc.form_factors import check_element
 
 __all__ = ["Edge", "attenuation", "edges_below", "edges_near", "fluorescence", "read_composition"]
 
-#: Square of the classical electron radius [barn] (CODATA 2018).
-ELECTRON_UNIT = 0.0794078765
-#: Range of the tables of Elam et al. [keV].
-ENERGIES = (0.1, 800.0)
+# Square of the classical electron radius [barn] (CODATA 2018).
+_ELECTRON_UNIT = 0.0794078765
+# Highest energies of the tables of Elam et al., and of the cross sections of lines in xraylib, rounded down [keV].
+_LOWEST, _HIGHEST, _HIGHEST_OF_LINES = 0.1, 800.0, 300.0
 # How far from an edge tables of free atoms are off [keV]: chemical shifts, white lines, near-edge oscillations.
 _NEAR = 0.1
 # xraylib has aliases for groups of lines beside the lines themselves, which are named by their two subshells.
@@ -67,6 +67,8 @@ def read_composition(composition: str | Mapping[str, float]) -> dict[str, float]
             raise ValueError(f"composition must be a formula like C6H14, got {composition!r}") from None
     else:
         numbers = composition
+    if "D" in numbers:
+        raise ValueError("composition: D absorbs as H; give H, and the density of the compound with H")
     atoms = {check_element(element): float(number) for element, number in numbers.items()}
     if not atoms or not all(math.isfinite(number) and number > 0 for number in atoms.values()):
         raise ValueError(f"composition must have a positive number of each element, got {composition!r}")
@@ -145,13 +147,13 @@ def fluorescence(
         ValueError: unknown composition, energy outside the tables, negative threshold.
     """
     atoms = read_composition(composition)
-    _check_energy(energy_kev)
+    _check_energy(energy_kev, highest=_HIGHEST_OF_LINES)
     if not (math.isfinite(lines_above_kev) and lines_above_kev >= 0):
         raise ValueError(f"lines_above_kev must be >= 0, got {lines_above_kev}")
     emitted = sum(
         number * _production(element, energy_kev, lines_above_kev) for element, number in atoms.items()
     )
-    return emitted / (4 * math.pi * ELECTRON_UNIT * sum(atoms.values()))
+    return emitted / (4 * math.pi * _ELECTRON_UNIT * sum(atoms.values()))
 
 
 def _production(element: str, energy_kev: float, lines_above_kev: float) -> float:
@@ -194,9 +196,8 @@ def _edges(elements: Iterable[str]) -> list[Edge]:
     ]
 
 
-def _check_energy(energy_kev: float) -> None:
-    low, high = ENERGIES
-    if not (math.isfinite(energy_kev) and low <= energy_kev <= high):
+def _check_energy(energy_kev: float, highest: float = _HIGHEST) -> None:
+    if not (math.isfinite(energy_kev) and _LOWEST <= energy_kev <= highest):
         raise ValueError(
-            f"energy_kev must lie in {low:g} to {high:g} keV, the tables of absorption; got {energy_kev}"
+            f"energy_kev must lie in {_LOWEST:g} to {highest:g} keV, the tables of absorption; got {energy_kev}"
         )

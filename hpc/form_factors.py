@@ -44,17 +44,19 @@ def energy_of_wavelength(wavelength_angstrom: float) -> float:
 
 
 def check_element(element: str) -> str:
-    """The element's symbol, if the tables have it.
+    """The symbol by which the tables know the electrons of an element: its own, and H for D.
 
     Raises:
         ValueError: not the symbol of an element that the f0 table holds.
     """
     import xraydb
 
+    if element == "D":
+        return "H"
     # The table also holds ions (Na1+) and valence forms (Cval); a site carries a neutral atom.
     if not element.isalpha() or len(element) > 2 or element not in xraydb.f0_ions():
         raise ValueError(
-            f"element must be a chemical symbol of the Waasmaier-Kirfel table (H to Cf), got {element!r}"
+            f"element must be a chemical symbol of the Waasmaier-Kirfel table (H to Cf) or D, got {element!r}"
         )
     return element
 
@@ -102,12 +104,10 @@ def scattering_factor(
     """
     import xraydb
 
-    check_element(element)
+    element = check_element(element)
     q = np.asarray(q, dtype=np.float64)
     if q.size and not (q.min() >= 0 and q.max() <= Q_MAX):
-        raise ValueError(
-            f"q must lie in 0 to {Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}"
-        )
+        raise ValueError(f"q must lie in 0 to {Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}")
     f = np.asarray(xraydb.f0(element, q / (4 * np.pi))).astype(np.complex128)
     if anomalous:
         energy_ev = 1000 * check_energy(energy_kev, (element,))
