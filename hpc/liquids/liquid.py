@@ -11,7 +11,8 @@ each angle occurs at the liquid's temperature:
     V(φ)/k_B = c0 + c1 (1 + cos φ) + c2 (1 - cos 2φ) + c3 (1 + cos 3φ)      [K], φ = 180° is trans
 
 Rings are closed by `closures`. A group interacts with those of other molecules, and with its own more than three bonds
-away, as a Lennard-Jones site (sigma [Å], epsilon/k_B [K]) with a charge [e].
+away, as a Lennard-Jones site (sigma [Å], epsilon/k_B [K]) with a charge [e]. Where it also has
+`explicit: {atom: [sigma, epsilon, charge], hydrogen: [...]}`, a simulation takes all of its atoms as sites.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Group:
     """Lennard-Jones depth over Boltzmann's constant [K]."""
     charge: float
     """[e]."""
+    explicit: tuple[tuple[float, float, float], tuple[float, float, float]] | None
+    """sigma, epsilon, charge of the atom and of each hydrogen where a simulation has all atoms as sites; else None."""
 
     def __post_init__(self) -> None:
         if self.hydrogens not in (0, 1, 2, 3):
@@ -107,6 +110,7 @@ class Liquid:
                     sigma=float(group["sigma"]),
                     epsilon=float(group["epsilon"]),
                     charge=float(group["charge"]),
+                    explicit=_explicit(group.get("explicit")),
                 )
                 for label, group in config["groups"].items()
             }
@@ -116,9 +120,7 @@ class Liquid:
             }
             rows = _read_rows(name, config["skeleton"], groups, torsions)
             labels = [row.label for row in rows]
-            heavy, hydrogen = (
-                tuple(float(x) for x in config["vibration"][key]) for key in ("heavy", "hydrogen")
-            )
+            vibration = config["vibration"]
             return cls(
                 name=name,
                 density=float(config["density"]),
@@ -128,7 +130,7 @@ class Liquid:
                 rows=rows,
                 closures=tuple((labels.index(str(a)), labels.index(str(b))) for a, b in config["closures"]),
                 torsions=torsions,
-                vibration=(heavy[:3], hydrogen[:3]),  # type: ignore[arg-type]
+                vibration=(_three(vibration["heavy"]), _three(vibration["hydrogen"])),
                 structure=config["structure"],
             )
         except KeyError as missing:
@@ -161,6 +163,17 @@ class Liquid:
     def forward(self) -> float:
         """S(0) = ρ k_B T κ_T, the structure factor of the molecules at Q = 0."""
         return self.number_density * _BOLTZMANN * self.temperature * self.compressibility
+
+
+def _explicit(
+    values: Mapping[str, Sequence[Any]] | None,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    return None if values is None else (_three(values["atom"]), _three(values["hydrogen"]))
+
+
+def _three(values: Sequence[Any]) -> tuple[float, float, float]:
+    a, b, c = (float(x) for x in values)
+    return a, b, c
 
 
 def _read_rows(

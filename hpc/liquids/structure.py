@@ -2,7 +2,7 @@
 
     H_ab(Q) = ρ ∫ 4πr² h_ab(r) sin(Qr)/(Qr) dr,   h = g - 1
 
-`table`: h_ab of a molecular simulation (`benchmarks/simulate_liquids.py`), tapered to 0 over its last third. A box of
+`table`: h_ab of a molecular simulation (`benchmarks/simulate_liquids.py`), tapered to 0 over its last 15 %. A box of
 fixed content has g a little below 1 far away; the constant that mends it is fixed by H_ab(0) = S(0) - 1 with
 S(0) = ρ k_B T κ_T of the measured compressibility.
 
@@ -28,7 +28,7 @@ from hpc.liquids.molecule import conformers, with_hydrogens
 __all__ = ["STRUCTURES", "ordering", "percus_yevick", "simulated"]
 
 STRUCTURES = ("table", "hard_spheres")
-_TAPER_FROM = 2 / 3
+_TAPER_FROM = 0.85
 
 
 def ordering(liquid: Liquid, q: np.ndarray) -> dict[tuple[str, str], np.ndarray]:

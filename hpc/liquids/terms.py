@@ -149,22 +149,63 @@ def _parts(
     return free, intra, amplitude2, between / amplitude2
 
 
+def bonded_hydrogen(q: np.ndarray) -> np.ndarray:
+    """Scattering factor of hydrogen in a bond, contracted against the free atom: R. F. Stewart, E. R. Davidson &
+    W. T. Simpson, J. Chem. Phys. 42, 3175 (1965), as Gaussians (International Tables C, table 6.1.1.4).
+
+    Args:
+        q: (q,) float64 [Å⁻¹], up to 25.
+
+    Returns:
+        (q,) float64 [electrons].
+    """
+    s2 = (q / (4 * np.pi)) ** 2
+    f = np.full_like(s2, 0.0030)
+    for a, b in ((0.49300, 10.51091), (0.32291, 26.12573), (0.14019, 3.14236), (0.04081, 57.79977)):
+        f += a * np.exp(-b * s2)
+    return f
+
+
 def _atoms(
     liquid: Liquid, q: np.ndarray, energy_kev: float | None, particle: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Amplitudes of the elements, and what free atoms scatter."""
+    if particle == "xray":
+        amplitude, incoherent = _xray(tuple(liquid.composition), q, energy_kev)
+    elif particle == "neutron":
+        amplitude, incoherent = _neutron(tuple(liquid.composition), q)
+    else:
+        raise ValueError(f"particle must be xray or neutron, got {particle!r}")
+    free = np.zeros_like(q)
+    for element, n in liquid.composition.items():
+        free += n * (np.abs(amplitude[element]) ** 2 + incoherent[element])
+    return amplitude, free
+
+
+def _xray(
+    elements: tuple[str, ...], q: np.ndarray, energy_kev: float | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     from hpc.form_factors import compton, scattering_factor
 
-    if particle != "xray":
-        raise ValueError(f"particle must be xray or neutron, got {particle!r}")
     anomalous = energy_kev is not None
-    f = {
-        element: scattering_factor(element, q, energy_kev=energy_kev, anomalous=anomalous)
-        for element in liquid.composition
-    }
-    self_term = np.zeros_like(q)
-    for element, n in liquid.composition.items():
-        self_term += n * (np.abs(f[element]) ** 2 + compton(element, q))
-    return f, self_term
+    amplitude, incoherent = {}, {}
+    for element in elements:
+        if element == "H":
+            amplitude[element] = bonded_hydrogen(q).astype(np.complex128)
+            incoherent[element] = 1 - amplitude[element].real ** 2  # exact for one electron
+        else:
+            amplitude[element] = scattering_factor(element, q, energy_kev=energy_kev, anomalous=anomalous)
+            incoherent[element] = compton(element, q)
+    return amplitude, incoherent
+
+
+def _neutron(elements: tuple[str, ...], q: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    from hpc.neutrons import incoherent_self, scattering_length
+
+    return (
+        {element: np.full(q.shape, scattering_length(element)) for element in elements},
+        {element: np.full(q.shape, incoherent_self(element)) for element in elements},
+    )
 
 
 def _debye_sum(pair: Distances, q: np.ndarray) -> np.ndarray:
