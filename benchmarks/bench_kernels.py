@@ -8,6 +8,7 @@ the same run (a large matrix product).
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from hpc.config import SimulateConfig
 from hpc.cuda.nested import WorkList, count_pairs_cuda, plan_work, prepare_launch
 from hpc.ensemble import OVERHANG, fine_step, largest_diameter
 from hpc.grid import grid_samples, q_values
+from hpc.motion import neighbour_distances
 from hpc.pairs.nested import average_over_centres, count_pairs
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import load_material
+from hpc.structure.variant import read_group
 from hpc.synthesis import Basis, Synthesis, basis_partial
 
 # Of the inner loop of nested.cu for a warp's 32 visits, as compiled for compute capability 9.0, and how many of them a
@@ -113,7 +116,10 @@ def matrix_product(arguments: Any) -> float:
 
 
 def basis_and_patterns(arguments: Any, product_flops: float) -> None:
-    """A Cartesian grid of PbS spheres on 2000 points of Q, in memory: size-resolved partial sums, then patterns."""
+    """A Cartesian grid of PbS spheres on 2000 points of Q, in memory: size-resolved partial sums, then patterns.
+
+    Patterns also with correlated motion, by both laws.
+    """
     device = arguments.device
     overrides = [
         "energy_kev=22",
@@ -144,12 +150,15 @@ def basis_and_patterns(arguments: Any, product_flops: float) -> None:
     size = {"largest_nm": largest / 10, "particles": len(family.diameter), "q_fine": len(q_fine)}
     emit("basis_f64", arguments, config=size, result=result, timing=timing)
 
+    near_distance = neighbour_distances(config.material)
     basis = Basis(
         kinds=config.material.kinds,
         diameter=family.diameter,
         n_atoms=np.cumsum(family.atoms, axis=0),
         partial=basis_partial(family, q_fine, xp=device.xp, threads=threads),
         step=step,
+        near_distance=near_distance,
+        near_pairs=np.cumsum(family.near(near_distance), axis=1),
     )
     synthesis = Synthesis(basis, config, q, xp=device.xp, threads=threads)
     timing = measure(lambda: synthesis.keep_tables_of(samples), arguments)
@@ -162,13 +171,18 @@ def basis_and_patterns(arguments: Any, product_flops: float) -> None:
         timing=timing,
     )
 
-    timing = measure(lambda: synthesis.patterns(samples), arguments)
     rows = len(samples["diameter"])
-    result = {
-        "patterns_per_s": rows / timing["median_s"],
-        "bytes_per_s": 4 * rows * len(q) / timing["median_s"],
-    }
-    emit("grid_patterns", arguments, config={"patterns": rows, "q": len(q)}, result=result, timing=timing)
+    for motion in ("independent", "neighbours", "smooth"):
+        moving = replace(config.variants[0], motion=read_group("motion", motion))
+        synthesis = Synthesis(basis, replace(config, variants=(moving,)), q, xp=device.xp, threads=threads)
+        synthesis.keep_tables_of(samples)
+        timing = measure(lambda: synthesis.patterns(samples), arguments)  # noqa: B023  # called at once
+        result = {
+            "patterns_per_s": rows / timing["median_s"],
+            "bytes_per_s": 4 * rows * len(q) / timing["median_s"],
+        }
+        settings = {"patterns": rows, "q": len(q), "motion": motion}
+        emit("grid_patterns", arguments, config=settings, result=result, timing=timing)
 
 
 if __name__ == "__main__":

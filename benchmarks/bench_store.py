@@ -34,8 +34,9 @@ def write_and_read(arguments: Any, folder: Path, rows: int, points: int, shards:
     layout = _layout(rows, points, shards)
     with StoreWriter(folder / "store.zarr", layout) as writer:
         writer.prepare()
-        sites, partial = layout.basis_arrays(0)
+        sites, near, partial = layout.basis_arrays(0)
         writer.write(layout.pieces(sites)[0], np.ones((1, 1)), rank=0, seconds=0.0)
+        writer.write(layout.pieces(near)[0], np.zeros((1, 1, 1)), rank=0, seconds=0.0)
         writer.write(layout.pieces(partial)[0], np.zeros((1, 1, 2)), rank=0, seconds=0.0)
         plain, committed = [], []
         for piece in layout.pieces(INTENSITY):
@@ -83,7 +84,9 @@ def _layout(rows: int, points: int, shards: int) -> Layout:
     return Layout(
         q=np.arange(points, dtype=float),
         parameters={name: np.zeros(rows * shards, int if name == VARIANT else float) for name in PARAMETERS},
-        bases=(BasisLayout(diameter_nm=np.ones(1), n_kind=1, q_fine=np.arange(2.0)),),
+        bases=(
+            BasisLayout(diameter_nm=np.ones(1), n_kind=1, q_fine=np.arange(2.0), near_distance=np.ones(1)),
+        ),
         rows_per_shard=rows,
         rows_per_chunk=64,
         attributes={"config": {}, "variants": [{"title": "sphere"}]},

@@ -15,7 +15,6 @@ import numpy as np
 from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
-from hpc.motion import REACH
 from hpc.near_part import crystal_part
 from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting
 from hpc.radiation import Beam, Particle
@@ -133,12 +132,12 @@ def dot_sums(
     n_atoms = (present @ family.atoms)[0]
     near = None
     if variant.motion.has_near_part:
-        distance, entering = family.near(REACH)
+        entering = family.near(counting.near_distance)
         near = crystal_part(
             variant.motion,
             variant.material,
             counting.kinds,
-            distance=distance,
+            distance=counting.near_distance,
             pairs=(present @ entering)[:, 0],
             n_atoms=float(n_atoms @ [kind.occupancy for kind in counting.kinds]),
             strain=strain,

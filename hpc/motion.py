@@ -44,6 +44,7 @@ __all__ = [
     "near_damped",
     "near_table",
     "near_terms",
+    "neighbour_distances",
     "shells",
     "smooth_correlation",
     "table_weights",
@@ -102,6 +103,18 @@ def shells(material: Material, n: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, neighbours
 
 
+def neighbour_distances(material: Material) -> np.ndarray:
+    """(n,) float64 [Å], increasing: all distances of the endless crystal below `REACH`."""
+    distance, _, _ = _bulk_pairs(material)
+    return distance[_distinct(distance)[0]]
+
+
+def _distinct(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each distance that differs by more than rounding, and how many there are."""
+    _, first, number = np.unique(np.rint(r * 1e6), return_index=True, return_counts=True)
+    return first, number
+
+
 @lru_cache(maxsize=16)
 def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n,) distances [Å], pairs of kinds, ordered pairs of sites per atom: the endless crystal within the reach."""
@@ -118,7 +131,9 @@ def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]
             # All equivalent positions have the same surroundings.
             vectors = ((blocks[:, None] + of_b - of_a[0]) @ cell).reshape(-1, 3)
             r = np.linalg.norm(vectors, axis=1)
-            r, number = np.unique(np.round(r[(r > _APART) & (r < REACH)], 6), return_counts=True)
+            r = r[(r > _APART) & (r < REACH)]
+            first, number = _distinct(r)
+            r = r[first]
             pair = np.full(len(r), pair_of[min(a, b), max(a, b)])
             found.append((r, pair, number * len(of_a) / atoms))
     distance, pair, number = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -17,7 +17,7 @@ from hpc.structure.material import Kind, Material, kind_pairs
 from hpc.structure.variant import Motion
 from hpc.transform import sinc
 
-__all__ = ["NearPart", "crystal_part", "particle_part", "shells_of_positions"]
+__all__ = ["NearFamily", "NearPart", "crystal_laws", "crystal_part", "particle_part", "shells_of_positions"]
 
 # Sites closer than this [Å] share a position.
 _APART = 0.1
@@ -81,22 +81,113 @@ def crystal_part(
     Raises:
         ValueError: the crystal has fewer shells than values.
     """
-    m = max(len(motion.correlation), len(motion.halo))
-    nodes, neighbours = shells(material, m + 1) if m else (np.empty(1), np.zeros((1, 1)))
+    correlation, halo_distance, halo_pairs = crystal_laws(motion, material, kinds, distance)
+    moving = correlation != 0
+    return NearPart(
+        distance=distance[moving],
+        pairs=pairs[:, moving],
+        correlation=correlation[moving],
+        halo_distance=halo_distance,
+        halo_pairs=n_atoms * halo_pairs,
+        halo_b=motion.halo_b,
+        strain=strain,
+    )
+
+
+def crystal_laws(
+    motion: Motion, material: Material, kinds: Sequence[Kind], distance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a crystal makes of the laws of motion: c at given distances, and the halo's pairs.
+
+    Args:
+        motion: how atoms move.
+        material: the crystal.
+        kinds: what scatters in the dot; first the kinds of the material, perhaps partly occupied, then others.
+        distance: (n,) float64 [Å].
+
+    Returns:
+        (n,) float64 c; (m,) float64 distances of the halo [Å]; (pair, m) float64 ordered pairs in it per atom.
+
+    Raises:
+        ValueError: the crystal has fewer shells than values.
+    """
     n_halo = len(motion.halo)
-    halo_pairs = np.zeros((len(pairs), n_halo))
+    m = max(len(motion.correlation), n_halo)
+    nodes, neighbours = shells(material, m + 1) if m else (np.empty(1), np.zeros((1, 1)))
     row = {pair: index for index, pair in enumerate(kind_pairs(len(kinds)))}
+    halo_pairs = np.zeros((len(row), n_halo))
     for index, (a, b) in enumerate(kind_pairs(len(material.kinds)) if n_halo else []):
         # Occupied pairs of the crystal, whatever the occupancy of the dot's kinds is.
         occupied, asked = (
             kinds_[a].occupancy * kinds_[b].occupancy for kinds_ in (material.kinds, tuple(kinds))
         )
-        halo_pairs[row[a, b]] = (
-            n_atoms * occupied / asked * np.array(motion.halo) * neighbours[:n_halo, index]
-        )
+        halo_pairs[row[a, b]] = occupied / asked * np.array(motion.halo) * neighbours[:n_halo, index]
     if motion.shells:
         nodes = np.array(motion.shells)
-    return _near_part(motion, nodes, distance, pairs, halo_pairs, strain)
+    return correlation_at(motion, distance, nodes), nodes[:n_halo], halo_pairs
+
+
+class NearFamily:
+    """The near part of every size of a variant, as matrix products.
+
+    Columns are the pairs of two kinds at one distance that move together, and the halo, which goes with the atoms.
+    """
+
+    def __init__(
+        self,
+        motion: Motion,
+        material: Material,
+        kinds: Sequence[Kind],
+        *,
+        distance: np.ndarray,
+        pairs: np.ndarray,
+        n_atoms: np.ndarray,
+    ) -> None:
+        """Choose the columns.
+
+        Args:
+            motion: how atoms move.
+            material: the crystal.
+            kinds: of the dots, as for `crystal_laws`.
+            distance: (n,) float64 [Å].
+            pairs: (pair, k, n) float64, ordered pairs of particle k.
+            n_atoms: (k,) float64, atoms of particle k.
+        """
+        correlation, self._halo_distance, self._halo_pairs = crystal_laws(motion, material, kinds, distance)
+        self._pair, column = np.nonzero((correlation != 0) & pairs.any(axis=1))
+        self._distance, self._correlation, self._halo_b = distance[column], correlation[column], motion.halo_b
+        halo = [n_atoms] if any(motion.halo) else []
+        #: (k, column) float64.
+        self.table: np.ndarray = (
+            np.stack([*pairs[self._pair, :, column], *halo], axis=1)
+            if (len(column) or halo)
+            else np.zeros((len(n_atoms), 0))
+        )
+
+    def waves(
+        self, q: np.ndarray, *, undamped: np.ndarray, exponent: np.ndarray, b_scale: float, strain: float
+    ) -> np.ndarray:
+        """What each column adds to the intensity.
+
+        Args:
+            q: (q,) float64 [Å⁻¹].
+            undamped: (pair, q) float64, `Coefficients.undamped`.
+            exponent: (pair, q) float64, `Coefficients.exponent`.
+            b_scale: factor on every B, the halo's aside.
+            strain: ε.
+
+        Returns:
+            (column, q) float64 [electron units].
+        """
+        stretch = 1 + strain
+        exponents = b_scale * exponent[self._pair]
+        damped = np.exp((self._correlation[:, None] - 1) * exponents) - np.exp(-exponents)
+        near = undamped[self._pair] * damped * sinc(stretch * self._distance[:, None] * q)
+        if self.table.shape[1] == len(near):
+            return near
+        waves = self._halo_pairs @ sinc(stretch * self._halo_distance[:, None] * q)
+        halo = np.sum(undamped * waves, axis=0) * np.exp(-self._halo_b * (q / (4 * np.pi)) ** 2)
+        return np.concatenate((near, halo[None]))
 
 
 def particle_part(motion: Motion, nodes: np.ndarray, *, distance: np.ndarray, pairs: np.ndarray) -> NearPart:
@@ -113,27 +204,15 @@ def particle_part(motion: Motion, nodes: np.ndarray, *, distance: np.ndarray, pa
     if n_halo:
         # A neighbour belongs to the shell that it is nearest to.
         halo_pairs = pairs @ correlation_weights(distance, nodes[: n_halo + 1]).T * np.array(motion.halo)
-    return _near_part(motion, nodes, distance, pairs, halo_pairs, 0.0)
-
-
-def _near_part(
-    motion: Motion,
-    nodes: np.ndarray,
-    distance: np.ndarray,
-    pairs: np.ndarray,
-    halo_pairs: np.ndarray,
-    strain: float,
-) -> NearPart:
     correlation = correlation_at(motion, distance, nodes)
     moving = correlation != 0
     return NearPart(
         distance=distance[moving],
         pairs=pairs[:, moving],
         correlation=correlation[moving],
-        halo_distance=nodes[: halo_pairs.shape[1]],
+        halo_distance=nodes[:n_halo],
         halo_pairs=halo_pairs,
         halo_b=motion.halo_b,
-        strain=strain,
     )
 
 

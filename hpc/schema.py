@@ -18,6 +18,8 @@ __all__ = [
     "FORMAT_VERSION",
     "INTENSITY",
     "INTENSITY_UNITS",
+    "NEAR_DISTANCE",
+    "NEAR_PAIRS",
     "N_ATOMS",
     "PARAMETERS",
     "PARTIAL",
@@ -30,7 +32,7 @@ __all__ = [
     "basis_group",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Q = "q"
 INTENSITY = "intensity"
@@ -43,6 +45,8 @@ BASIS = "basis"
 PARTIAL = "partial"
 N_ATOMS = "n_atoms"
 Q_FINE = "q_fine"
+NEAR_DISTANCE = "near_distance"
+NEAR_PAIRS = "near_pairs"
 
 #: Particle of the radiation -> unit of the intensity.
 INTENSITY_UNITS = {"xray": "electron units per atom", "neutron": "fm^2 per atom"}
@@ -97,6 +101,18 @@ BASIS_ARRAYS: dict[str, Field] = {
         dtype="float64",
         units="1",
         meaning="sum over ordered pairs of sin(Qr)/(Qr), without form factors, for each pair of kinds a <= b",
+    ),
+    NEAR_DISTANCE: Field(
+        axes=("near",),
+        dtype="float64",
+        units="angstrom",
+        meaning="distances of near pairs, below 15 angstrom",
+    ),
+    NEAR_PAIRS: Field(
+        axes=("pair", "k", "near"),
+        dtype="float64",
+        units="1",
+        meaning="ordered pairs of particle k at these distances (or weights of such nodes), for correlated motion",
     ),
 }
 """In the basis of each variant."""

@@ -97,6 +97,8 @@ def _make_basis(
     def compute(piece: Piece) -> np.ndarray:
         if piece.array == arrays[0]:
             return np.cumsum(family.atoms, axis=0)
+        if piece.array == arrays[1]:
+            return np.cumsum(family.near(layout.bases[variant].near_distance), axis=1)
         points = layout.bases[variant].q_fine[piece.start : piece.stop]
         return basis_partial(family, points, xp=device.xp, threads=world.threads)
 
@@ -144,15 +146,19 @@ def _make_patterns(plan: Plan, layout: Layout, writer: StoreWriter, world: World
     # Shards are dealt in order and hold variants in order: the last one or two are all that is needed.
     @lru_cache(maxsize=1)
     def synthesis_of(variant: int) -> Synthesis:
-        axes, (atoms, partial) = layout.bases[variant], layout.basis_arrays(variant)
+        axes, (atoms, near, partial) = layout.bases[variant], layout.basis_arrays(variant)
         basis = Basis(
             kinds=plan.kinds(variant),
             diameter=10 * axes.diameter_nm,
             n_atoms=writer.read(atoms),
             partial=writer.read(partial),
             step=float(axes.q_fine[1]),
+            near_distance=axes.near_distance,
+            near_pairs=writer.read(near),
         )
-        synthesis = Synthesis(basis, plan.config, layout.q, xp=device.xp, threads=world.threads)
+        synthesis = Synthesis(
+            basis, plan.config, layout.q, variant=variant, xp=device.xp, threads=world.threads
+        )
         synthesis.keep_tables_of({name: v[samples[VARIANT] == variant] for name, v in samples.items()})
         return synthesis
 

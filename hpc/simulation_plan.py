@@ -146,6 +146,7 @@ class Plan:
             diameter_nm=counting.diameter / 10,
             n_kind=len(counting.kinds),
             q_fine=step * np.arange(int(np.ceil(self._q_max(variant) / step)) + OVERHANG),
+            near_distance=counting.near_distance,
         )
         # Counting; or patterns, which need the basis as it is stored and in the order of the products.
         needed, available = world.local_size * max(counting.memory, 2 * axes.bytes_needed), available_memory()

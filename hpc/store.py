@@ -15,7 +15,17 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from hpc.schema import BASIS_ARRAYS, FORMAT_VERSION, INTENSITY, N_ATOMS, PARAMETERS, PARTIAL, Q, basis_group
+from hpc.schema import (
+    BASIS_ARRAYS,
+    FORMAT_VERSION,
+    INTENSITY,
+    N_ATOMS,
+    NEAR_PAIRS,
+    PARAMETERS,
+    PARTIAL,
+    Q,
+    basis_group,
+)
 
 __all__ = [
     "MANIFEST",
@@ -91,7 +101,8 @@ class Store:
         """The size-resolved partial sums of one variant.
 
         Returns:
-            diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), all float64.
+            diameter (k,) [nm], n_atoms (k, kind), q_fine (q_fine,) [Å⁻¹], partial (pair, k, q_fine), near_distance
+            (near,) [Å], near_pairs (pair, k, near), all float64.
 
         Raises:
             StoreError: there is no such variant.
@@ -102,6 +113,7 @@ class Store:
         partial = self._array(f"{group}/{PARTIAL}")
         strips = range(-(-partial.shape[2] // partial.chunks[2]))
         self._require(f"{group}/{N_ATOMS}", ["0/0"])
+        self._require(f"{group}/{NEAR_PAIRS}", ["0/0/0"])
         self._require(f"{group}/{PARTIAL}", [f"0/0/{index}" for index in strips])
         return {name: np.asarray(self._array(f"{group}/{name}")[:]) for name in BASIS_ARRAYS}
 

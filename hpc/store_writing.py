@@ -41,6 +41,8 @@ from hpc.schema import (
     FORMAT_VERSION,
     INTENSITY,
     N_ATOMS,
+    NEAR_DISTANCE,
+    NEAR_PAIRS,
     PARAMETERS,
     PARTIAL,
     Q_FINE,
@@ -73,7 +75,7 @@ class Piece:
     """One unit of computation, writing, commit and resume."""
 
     array: str
-    """INTENSITY (rows of samples), or an array of a basis: its sites (rows) or its partial sums (points of q_fine)."""
+    """INTENSITY (rows of samples), or an array of a basis: its sites or near pairs (k), its partial sums (q_fine)."""
     index: int
     start: int
     stop: int
@@ -93,6 +95,8 @@ class BasisLayout:
     n_kind: int
     q_fine: np.ndarray
     """(q_fine,) float64 [Å⁻¹], from 0."""
+    near_distance: np.ndarray
+    """(near,) float64 [Å]."""
 
     @property
     def n_pair(self) -> int:
@@ -101,8 +105,9 @@ class BasisLayout:
 
     @property
     def bytes_needed(self) -> int:
-        """Size of the numbers of sites and of the partial sums."""
-        points = self.n_kind + self.n_pair * _padded(len(self.q_fine), FINE_PER_PIECE)
+        """Size of the numbers of sites, of the near pairs and of the partial sums."""
+        of_pair = len(self.near_distance) + _padded(len(self.q_fine), FINE_PER_PIECE)
+        points = self.n_kind + self.n_pair * of_pair
         return 8 * len(self.diameter_nm) * points
 
 
@@ -133,10 +138,10 @@ class Layout:
         intensities = 4 * _padded(self.n_samples, self.rows_per_shard) * len(self.q)
         return intensities + sum(basis.bytes_needed for basis in self.bases)
 
-    def basis_arrays(self, variant: int) -> tuple[str, str]:
-        """The arrays of a basis that come piece by piece: its numbers of sites, its partial sums."""
+    def basis_arrays(self, variant: int) -> tuple[str, str, str]:
+        """The arrays of a basis that come piece by piece: its numbers of sites, its near pairs, its partial sums."""
         group = basis_group(variant, len(self.bases))
-        return f"{group}/{N_ATOMS}", f"{group}/{PARTIAL}"
+        return f"{group}/{N_ATOMS}", f"{group}/{NEAR_PAIRS}", f"{group}/{PARTIAL}"
 
     @property
     def arrays(self) -> dict[str, BasisLayout | None]:
@@ -151,7 +156,7 @@ class Layout:
         basis = self.arrays[array]
         if basis is None:
             total, size = self.n_samples, self.rows_per_shard
-        elif array.endswith(N_ATOMS):
+        elif not array.endswith(PARTIAL):
             total = size = len(basis.diameter_nm)
         else:
             total, size = len(basis.q_fine), FINE_PER_PIECE
@@ -219,7 +224,8 @@ class StoreWriter:
 
         Args:
             piece: what is written.
-            values: (rows, q) float32 for intensities; (k, kind) or (pair, k, points) float64 for a basis.
+            values: (rows, q) float32 for intensities; (k, kind), (pair, k, near) or (pair, k, points) float64 for a
+                basis.
             rank: who computed it.
             seconds: how long it took.
 
@@ -306,13 +312,14 @@ class StoreWriter:
         return self._path / RECORDS / f"{piece.name}.json"
 
     def _file(self, piece: Piece) -> Path:
-        key = f"0/0/{piece.index}" if piece.array.endswith(PARTIAL) else f"{piece.index}/0"
+        of_pairs = piece.array.endswith((PARTIAL, NEAR_PAIRS))
+        key = f"0/0/{piece.index}" if of_pairs else f"{piece.index}/0"
         return self._path / piece.array / "c" / key
 
     def _encode(self, piece: Piece, values: np.ndarray) -> bytes:
         layout = self._layout
         basis = layout.arrays[piece.array]
-        if basis is not None and piece.array.endswith(N_ATOMS):
+        if basis is not None and not piece.array.endswith(PARTIAL):
             return np.ascontiguousarray(values, dtype="<f8").tobytes()
         if basis is not None:
             block = np.zeros((basis.n_pair, len(basis.diameter_nm), FINE_PER_PIECE), dtype="<f8")
@@ -438,12 +445,18 @@ def _create(path: Path, layout: Layout) -> None:
 
 def _create_basis(group: Any, basis: BasisLayout) -> None:
     """The axes of a basis, and its other arrays without a piece."""
-    for name, values in ((DIAMETER, basis.diameter_nm), (Q_FINE, basis.q_fine)):
+    for name, values in (
+        (DIAMETER, basis.diameter_nm),
+        (Q_FINE, basis.q_fine),
+        (NEAR_DISTANCE, basis.near_distance),
+    ):
         array = _create_array(group, name, BASIS_ARRAYS[name], shape=values.shape, chunks=values.shape)
         array[...] = values
     n_k = len(basis.diameter_nm)
     of_sites = (n_k, basis.n_kind)
     _create_array(group, N_ATOMS, BASIS_ARRAYS[N_ATOMS], shape=of_sites, chunks=of_sites)
+    near = (basis.n_pair, n_k, len(basis.near_distance))
+    _create_array(group, NEAR_PAIRS, BASIS_ARRAYS[NEAR_PAIRS], shape=near, chunks=near)
     _create_array(
         group,
         PARTIAL,

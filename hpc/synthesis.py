@@ -5,7 +5,8 @@
 Three steps: size tables (weights times partial sums, a matrix product once for each (D, σ)); coefficients (form and
 Debye-Waller factors) on the fine grid of the basis, where C(Q) meets P at Q(1+ε); and strain, the banded interpolation
 of Σ_ab C_ab P̄_ab to the points of the patterns. Samples of one (ε, b_scale) share the last two, which is why strain is
-the slowest axis of a cartesian grid.
+the slowest axis of a cartesian grid. Where near neighbours move together, their few distances join before the third
+step, with numbers of pairs averaged like the partial sums (`hpc.near_part`).
 
 Work is cut into blocks of fixed size, each one task with a single BLAS thread: the bits of a pattern depend neither on
 the number of cores nor on the number of ranks.
@@ -26,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from hpc.config import SimulateConfig
 from hpc.ensemble import Resampler, number_weights
 from hpc.form_factors import Q_MAX
+from hpc.near_part import NearFamily
 from hpc.pairs.nested import NestedFamily
 from hpc.scattering import Coefficients, coefficients
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN
@@ -56,6 +58,10 @@ class Basis:
     """(pair, k, q_fine) float64."""
     step: float
     """Spacing of q_fine [Å⁻¹]; the grid starts at 0."""
+    near_distance: np.ndarray
+    """(near,) float64 [Å]."""
+    near_pairs: np.ndarray
+    """(pair, k, near) float64."""
 
 
 # BLAS adds in another order with more threads: cores are used by tasks, and BLAS has one thread throughout.
@@ -105,7 +111,14 @@ class Synthesis:
     """Patterns of ensembles of one variant."""
 
     def __init__(
-        self, basis: Basis, config: SimulateConfig, q: np.ndarray, *, xp: Any = np, threads: int = 1
+        self,
+        basis: Basis,
+        config: SimulateConfig,
+        q: np.ndarray,
+        *,
+        variant: int = 0,
+        xp: Any = np,
+        threads: int = 1,
     ) -> None:
         """Take the basis to the device.
 
@@ -113,6 +126,7 @@ class Synthesis:
             basis: partial sums on the fine grid.
             config: energy and switches.
             q: (q,) float64 [Å⁻¹] of the patterns.
+            variant: which of the configuration's, for how its atoms move.
             xp: numpy or cupy.
             threads: CPU cores to use with NumPy.
         """
@@ -120,14 +134,25 @@ class Synthesis:
         self._threads, self._rows = threads, _ROWS if xp is np else _GPU_ROWS
         self._partial = xp.asarray(basis.partial)
         self._sizes = np.empty((0, 2))
-        self._tables: tuple[Any, Any] | None = None
+        self._tables: tuple[Any, Any, Any] | None = None
         self._coefficients = partial(
             coefficients,
             basis.kinds,
             **config.beam,
         )
         self._self = xp.asarray(self._coefficients(q, with_compton=config.compton).self)
+        chosen = config.variants[variant]
+        self._near = NearFamily(
+            chosen.motion,
+            chosen.material,
+            basis.kinds,
+            distance=basis.near_distance,
+            pairs=basis.near_pairs,
+            n_atoms=basis.n_atoms @ [kind.occupancy for kind in basis.kinds],
+        )
         self._strained = lru_cache(maxsize=64)(self._at_strain)
+        # Of the conditions that are computed at one time.
+        self._near_waves = lru_cache(maxsize=4)(self._make_near_waves)
 
     @_one_blas_thread
     def keep_tables_of(self, samples: Mapping[str, np.ndarray]) -> None:
@@ -151,7 +176,7 @@ class Synthesis:
         if self._tables is None or not _contains(self._sizes, sizes):
             self._make_tables(np.unique(sizes, axis=0))
         assert self._tables is not None
-        xp, (table, composition) = self._xp, self._tables
+        xp, (table, near, composition) = self._xp, self._tables
         table_row = _rows_of(self._sizes, sizes)
 
         out = np.empty((len(sizes), len(self._q)), dtype=np.float32)
@@ -168,6 +193,8 @@ class Synthesis:
             combined = table[0, chosen] * pair[0]
             for index in range(1, len(pair)):
                 combined += table[index, chosen] * pair[index]
+            if near.shape[1]:
+                combined += near[chosen] @ self._near_waves(float(strain), float(b_scale))
             total = resampler(combined)
             total += composition[chosen] @ self._self
             out[_as_slice(rows)] = total if xp is np else xp.asnumpy(total)
@@ -203,15 +230,34 @@ class Synthesis:
 
         blocks = (slice(start, start + self._rows) for start in range(0, len(sizes), self._rows))
         _run(fill, blocks, xp=xp, threads=self._threads)
-        self._sizes, self._tables = sizes, (table, xp.asarray(weights @ n_atoms))
+        near = xp.asarray(weights @ self._near.table)
+        self._sizes, self._tables = sizes, (table, near, xp.asarray(weights @ n_atoms))
 
     def _at_strain(self, strain: float) -> tuple[Resampler, Coefficients]:
         """Of one strain: interpolation from the fine grid to the patterns' points, coefficients on the fine grid."""
-        n_fine = self._partial.shape[2]
+        resampler = Resampler(
+            self._q * (1 + strain), step=self._basis.step, n_fine=self._partial.shape[2], xp=self._xp
+        )
+        return resampler, self._coefficients(self._q_fine(strain))
+
+    def _q_fine(self, strain: float) -> np.ndarray:
+        """(q_fine,) float64 [Å⁻¹]: where strained crystals have what the basis has on its grid."""
+        grid = self._basis.step * np.arange(self._partial.shape[2]) / (1 + strain)
         # Beyond the table of f0 there are only the last taps of patterns that end with it.
-        q_fine = np.minimum(self._basis.step * np.arange(n_fine) / (1 + strain), Q_MAX)
-        resampler = Resampler(self._q * (1 + strain), step=self._basis.step, n_fine=n_fine, xp=self._xp)
-        return resampler, self._coefficients(q_fine)
+        return np.minimum(grid, Q_MAX)
+
+    def _make_near_waves(self, strain: float, b_scale: float) -> Any:
+        """(column, q_fine): what each column of the near part adds."""
+        _, terms = self._strained(strain)
+        return self._xp.asarray(
+            self._near.waves(
+                self._q_fine(strain),
+                undamped=terms.undamped,
+                exponent=terms.exponent,
+                b_scale=b_scale,
+                strain=strain,
+            )
+        )
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:

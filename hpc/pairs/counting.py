@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from hpc.device import Device
+from hpc.motion import REACH
 from hpc.pairs.cut import count_cut_pairs
 from hpc.pairs.moments import Bins
 from hpc.pairs.nested import NestedFamily, PairTable, average_over_centres, count_pairs, merge_shells
@@ -31,7 +32,7 @@ from hpc.structure.particles import build_particle, particle_kinds
 from hpc.structure.sites import Sites
 from hpc.structure.variant import Centre, Variant
 
-__all__ = ["Counting", "CutCounting", "LadderCounting", "LatticeCounting"]
+__all__ = ["Counting", "CutCounting", "LadderCounting", "LatticeCounting", "near_nodes"]
 
 # Pairs that one unit of a one-pass engine visits: seconds at most, so that ranks end together.
 _VISITS = 2e8
@@ -61,6 +62,10 @@ class Counting(Protocol):
         """No two sites are farther apart [Å]."""
 
     @property
+    def near_distance(self) -> np.ndarray:
+        """(n,) float64 [Å], increasing: every distance below `hpc.motion.REACH` that a table may have."""
+
+    @property
     def costs(self) -> np.ndarray:
         """(unit,) float64, pairs that each unit visits."""
 
@@ -88,9 +93,15 @@ class LatticeCounting:
 
     engine = "lattice"
 
-    def __init__(self, kinds: tuple[Kind, ...], centres: Sequence[NestedSites], device: Device) -> None:
+    def __init__(
+        self,
+        kinds: tuple[Kind, ...],
+        centres: Sequence[NestedSites],
+        device: Device,
+        near_distance: np.ndarray,
+    ) -> None:
         """Cut the work into units: parts of about equal cost of each centre; on a GPU each centre at once."""
-        self.kinds, self._centres = kinds, list(centres)
+        self.kinds, self._centres, self.near_distance = kinds, list(centres), near_distance
         self.diameter, _, _ = merge_shells(centres)
         self.size = _middles(self.diameter)
         self.extent = max(_extent(one.unit * one.position) for one in centres)
@@ -149,6 +160,7 @@ class CutCounting:
         self.size = _middles(self.diameter)
         self.extent = max(_extent(sites.position) for sites in centres)
         self._bins = choose_bins(self.extent)
+        self.near_distance = near_nodes(self._bins)
         self._rows = [np.searchsorted(common, key) for key in keys]
         self._strips = self._cut_into_strips()
         self.costs = np.array([self._visits(start, stop) for start, stop in self._strips])
@@ -231,6 +243,7 @@ class LadderCounting:
         margin = 8 * max(variant.disorder.core, variant.disorder.surface) + 5 * (variant.faults.facets > 0)
         self.extent = max(_extent(positions) for positions in largest) + 2 * margin
         self._bins = choose_bins(self.extent)
+        self.near_distance = near_nodes(self._bins)
         n_atoms = max(len(positions) for positions in largest)
         builds = len(variant.centres) * realisations
         self.costs = builds / 2 * (n_atoms * (self._sizes / self._sizes[-1]) ** 3) ** 2
@@ -283,6 +296,11 @@ class LadderCounting:
             atoms=entering(atoms),
             pairs=_tables_on_nodes([entering(table) for table in weights], self._bins),
         )
+
+
+def near_nodes(bins: Bins) -> np.ndarray:
+    """(n,) float64 [Å]: the nodes at which pairs may still move together."""
+    return bins.nodes[bins.nodes < REACH]
 
 
 def _tables_on_nodes(entering: Iterable[np.ndarray], bins: Bins) -> tuple[PairTable, ...]:

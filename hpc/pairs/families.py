@@ -25,7 +25,8 @@ import numpy as np
 from hpc.device import Device, select_device
 from hpc.ensemble import largest_diameter, smallest_diameter
 from hpc.memory import require_memory
-from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCounting
+from hpc.motion import neighbour_distances
+from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCounting, near_nodes
 from hpc.pairs.moments import Bins, choose_bins
 from hpc.pairs.nested import NestedFamily, PairTable
 from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
@@ -194,8 +195,9 @@ def _plan_lattice(variant: Variant, sizes: Sizes, sampling: Sampling, device: De
             )
             for centre in variant.centres
         ]
-        return LatticeCounting(dot_kinds(variant), centres, device)
+        return LatticeCounting(dot_kinds(variant), centres, device, near)
 
+    near = neighbour_distances(variant.material)
     exact = cut(None)
     return cut(sampling.cut_step) if len(exact.diameter) > sizes.largest / sampling.cut_step else exact
 
@@ -268,6 +270,7 @@ class _Strained:
                 f"is {strain[worst]:.3g} at {self.size[worst] / 10:.3g} nm; choose a smaller inverse-linear term"
             )
         self._factor = 1 + strain
+        self.near_distance = near_nodes(bins)
         self.extent = min(_stretched(counting.extent, size_strain, counting.diameter[-1]), bins.extent)
 
     @property

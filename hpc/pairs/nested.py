@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+# Distances that differ by rounding alone [Å].
+_SAME = 1e-6
+
+
 @njit(nogil=True, cache=True, boundscheck=False)
 def _count_shells(  # type: ignore[no-untyped-def]  # compiled: numba infers the types
     x, y, z, offset, shells, rep_start, rep_site, rep_kind, rep_weight, pair_of, counts
@@ -157,23 +161,22 @@ class NestedFamily:
     pairs: tuple[PairTable, ...]
     """One table for each of `kind_pairs`."""
 
-    def near(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs nearer than a distance, on one axis for all pairs of kinds.
+    def near(self, distance: np.ndarray) -> np.ndarray:
+        """Pairs that enter at the smallest distances, on one axis for all pairs of kinds.
 
         Args:
-            reach: [Å].
+            distance: (n,) float64 [Å], increasing: every one that occurs below some reach, and others.
 
         Returns:
-            (n,) float64 distances [Å], increasing; (pair, shell, n) float64 pairs that enter.
+            (pair, shell, n) float64.
         """
-        near = [table.distance[table.distance < reach] for table in self.pairs]
-        distance = np.unique(np.concatenate(near))
         entering = np.zeros((len(self.pairs), len(self.diameter), len(distance)))
-        for index, (table, own) in enumerate(zip(self.pairs, near, strict=True)):
-            entering[index][:, np.searchsorted(distance, own)] = table.entering[:, : len(own)]
-        # Nodes that no pair comes near to.
-        occurring = entering.any(axis=(0, 1))
-        return distance[occurring], entering[:, :, occurring]
+        for index, table in enumerate(self.pairs):
+            own = table.distance[table.distance <= distance[-1] + _SAME]
+            column = np.searchsorted(distance, own - _SAME)
+            assert np.abs(distance[column] - own).max(initial=0) <= _SAME, "a near distance is missing"
+            entering[index][:, column] = table.entering[:, : len(own)]
+        return entering
 
 
 def merge_shells(centres: Sequence[NestedSites]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc.schema import INTENSITY, INTENSITY_UNITS, PARAMETERS, PARTIAL, VARIANT
+from hpc.schema import INTENSITY, INTENSITY_UNITS, NEAR_PAIRS, PARAMETERS, PARTIAL, VARIANT
 from hpc.store_writing import FINE_PER_PIECE, BasisLayout, Layout, StoreWriter
 
 #: Not a multiple of the shard (8 rows), the last shard not a multiple of the chunk (4 rows).
@@ -25,6 +25,7 @@ def layout(rows=ROWS, n_variants=1, **config):
                 diameter_nm=np.array([0.0, 0.6, 0.8, 0.9])[: 3 + variant],
                 n_kind=2 + variant,
                 q_fine=0.03 * np.arange(N_FINE + variant),
+                near_distance=3.0 + np.arange(5 + variant),
             )
             for variant in range(n_variants)
         ),
@@ -55,6 +56,8 @@ def values_of(piece, plan=None):
     basis = (plan or layout()).arrays[piece.array]
     if piece.array.endswith(PARTIAL):
         return rng.random((basis.n_pair, len(basis.diameter_nm), points))
+    if piece.array.endswith(NEAR_PAIRS):
+        return rng.random((basis.n_pair, points, len(basis.near_distance)))
     return rng.random((points, basis.n_kind))
 
 

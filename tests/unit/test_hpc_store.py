@@ -13,7 +13,7 @@ from hpc.schema import ARRAYS, BASIS_ARRAYS, INTENSITY, PARAMETERS
 from hpc.store import StoreError, open_store, verify_store
 from hpc.store_writing import FINE_PER_PIECE
 
-SITES, PARTIAL_SUMS = "basis/n_atoms", "basis/partial"
+SITES, NEAR, PARTIAL_SUMS = "basis/n_atoms", "basis/near_pairs", "basis/partial"
 
 # Layout
 
@@ -23,9 +23,10 @@ def test_pieces_cover_everything_once():
     assert [(p.start, p.stop) for p in plan.pieces(INTENSITY)] == [(0, 8), (8, 16), (16, 21)]
     assert [p.stop - p.start for p in plan.pieces(PARTIAL_SUMS)] == [FINE_PER_PIECE, FINE_PER_PIECE, 11]
     assert [(p.start, p.stop) for p in plan.pieces(SITES)] == [(0, 3)]
-    assert set(plan.arrays) == {SITES, PARTIAL_SUMS, INTENSITY}
+    assert [(p.start, p.stop) for p in plan.pieces(NEAR)] == [(0, 3)]
+    assert set(plan.arrays) == {SITES, NEAR, PARTIAL_SUMS, INTENSITY}
     names = [p.name for array in plan.arrays for p in plan.pieces(array)]
-    assert len(set(names)) == 7
+    assert len(set(names)) == 8
     assert not any("/" in name for name in names)
     assert [(p.start, p.stop) for p in layout(rows=8).pieces(INTENSITY)] == [(0, 8)]
     assert [(p.start, p.stop) for p in layout(rows=3).pieces(INTENSITY)] == [(0, 3)]
@@ -76,11 +77,13 @@ def test_each_variant_has_a_basis_of_its_own(tmp_path):
     for variant, axes in enumerate(plan.bases):
         basis = store.basis(variant)
         assert set(basis) == set(BASIS_ARRAYS)
-        sites, partial = plan.basis_arrays(variant)
+        sites, near, partial = plan.basis_arrays(variant)
         assert partial == f"basis/000{variant}/partial"
         pieces = [values_of(piece, plan) for piece in plan.pieces(partial)]
         np.testing.assert_array_equal(basis["partial"], np.concatenate(pieces, axis=2))
         np.testing.assert_array_equal(basis["n_atoms"], values_of(plan.pieces(sites)[0], plan))
+        np.testing.assert_array_equal(basis["near_pairs"], values_of(plan.pieces(near)[0], plan))
+        np.testing.assert_array_equal(basis["near_distance"], axes.near_distance)
         np.testing.assert_array_equal(basis["diameter"], axes.diameter_nm)
         np.testing.assert_array_equal(basis["q_fine"], axes.q_fine)
         with xarray.open_zarr(store.path, group=f"basis/000{variant}") as data:

@@ -79,7 +79,7 @@ def test_a_run_that_ends_at_any_moment_ends_in_the_same_bytes(tmp_path, monkeypa
         shutil.rmtree(path)
         moment += 1
     pieces = sum(len(plan.pieces(array)) for array in plan.arrays)
-    assert pieces == 3 + 4 * n_variants
+    assert pieces == 3 + 5 * n_variants
     # Each piece has a file and a record, written and renamed; the store's rename, manifest and root metadata.
     assert len(outcomes) >= pieces * 4 + 5
     assert not list(tmp_path.glob(".*.new-*"))

@@ -17,26 +17,32 @@ from hpc.synthesis import Basis, Synthesis, basis_partial
 
 
 @pytest.fixture(scope="module")
-def family():
+def counting():
     sphere = Variant(material=load_material("pbs"), shape=Shape(name="sphere"))
     sizes = Sizes(diameter=np.array([120.0]), sigma=np.array([0.0]), tail=1e-6)
-    return count_family(plan_counting(sphere, sizes, q_max=12.0, device=select_device("cpu")))
+    return plan_counting(sphere, sizes, q_max=12.0, device=select_device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def config():
+def family(counting):
+    return count_family(counting)
+
+
+@pytest.fixture(scope="module", params=["independent", "neighbours"])
+def config(request):
     with initialize_config_module("conf", version_base="1.3"):
         overrides = [
             "grid.diameter_nm=2 to 7 step 0.05",
             "grid.sigma=[0.05, 0.1]",
             "grid.strain=[0.0, 0.004]",
         ]
-        composed = compose("simulate", ["energy_kev=22", "q={min: 1, max: 3, step: 0.02}", *overrides])
+        chosen = ["energy_kev=22", "q={min: 1, max: 3, step: 0.02}", f"motion={request.param}"]
+        composed = compose("simulate", [*chosen, *overrides])
     return SimulateConfig.from_mapping(OmegaConf.to_container(composed, resolve=True))
 
 
 @pytest.fixture(scope="module")
-def basis(family, config):
+def basis(counting, family, config):
     step = fine_step(family.diameter[-1])
     fine = step * np.arange(int(np.ceil(config.q.max * 1.004 / step)) + OVERHANG)
     return Basis(
@@ -45,6 +51,8 @@ def basis(family, config):
         n_atoms=np.cumsum(family.atoms, axis=0),
         partial=basis_partial(family, fine),
         step=step,
+        near_distance=counting.near_distance,
+        near_pairs=np.cumsum(family.near(counting.near_distance), axis=1),
     )
 
 
