@@ -17,9 +17,11 @@ import numpy as np
 
 from hpc.schema import (
     BASIS_ARRAYS,
+    DIAMETER,
     FORMAT_VERSION,
     INTENSITY,
     N_ATOMS,
+    NEAR_DISTANCE,
     NEAR_PAIRS,
     PARAMETERS,
     PARTIAL,
@@ -107,15 +109,30 @@ class Store:
         Raises:
             StoreError: there is no such variant.
         """
-        if not 0 <= variant < self.n_variants:
-            raise StoreError(f"{self.path} has the variants 0 to {self.n_variants - 1}, got {variant}")
+        basis = self.near(variant)
         group = basis_group(variant, self.n_variants)
         partial = self._array(f"{group}/{PARTIAL}")
         strips = range(-(-partial.shape[2] // partial.chunks[2]))
+        self._require(f"{group}/{PARTIAL}", [f"0/0/{index}" for index in strips])
+        rest = (name for name in BASIS_ARRAYS if name not in basis)
+        return basis | {name: np.asarray(self._array(f"{group}/{name}")[:]) for name in rest}
+
+    def near(self, variant: int = 0) -> dict[str, np.ndarray]:
+        """What the basis of one variant says of its atoms: the little that is not on the grid of Q.
+
+        Returns:
+            diameter (k,) [nm], n_atoms (k, kind), near_distance (near,) [Å], near_pairs (pair, k, near), all float64.
+
+        Raises:
+            StoreError: there is no such variant.
+        """
+        if not 0 <= variant < self.n_variants:
+            raise StoreError(f"{self.path} has the variants 0 to {self.n_variants - 1}, got {variant}")
+        group = basis_group(variant, self.n_variants)
         self._require(f"{group}/{N_ATOMS}", ["0/0"])
         self._require(f"{group}/{NEAR_PAIRS}", ["0/0/0"])
-        self._require(f"{group}/{PARTIAL}", [f"0/0/{index}" for index in strips])
-        return {name: np.asarray(self._array(f"{group}/{name}")[:]) for name in BASIS_ARRAYS}
+        names = (DIAMETER, N_ATOMS, NEAR_DISTANCE, NEAR_PAIRS)
+        return {name: np.asarray(self._array(f"{group}/{name}")[:]) for name in names}
 
 
 def open_store(path: str | Path) -> Store:
