@@ -139,7 +139,7 @@ def _draw_profile(axes: Axes, fit: Fit) -> None:
     axes.plot(fine, root(fine) ** 2, color=_FIT, lw=1)
     axes.plot(sigma, rise, "o", ms=3, color=_FIT)
     _mark(axes, fit.sigma, 100, -0.55)
-    axes.set_ylim(-1, min(12.0, 1.05 * float(rise.max())) + 0.2)
+    axes.set_ylim(-1, min(12.0, 1.05 * float(rise.max())) + 0.6)
     axes.set_ylabel("Rise of χ² / s²τ", color=_FIT)
     other = axes.twinx()
     other.spines["right"].set_visible(True)
@@ -158,12 +158,12 @@ def _draw_sizes(axes: Axes, fit: Fit) -> None:
         axes.fill_between(x, density, color=color, alpha=0.15, lw=0)
         axes.plot(x, density, color=color, lw=1, label=label)
     top = axes.get_ylim()[1]
-    _mark(axes, fit.diameter_nm, 1, 1.04 * top, color=_FIT)
-    _mark(axes, fit.diameter_volume_nm, 1, 1.12 * top, color=_DOTS)
-    axes.set_ylim(0, 1.18 * top)
+    _mark(axes, fit.diameter_nm, 1, 1.05 * top, color=_FIT)
+    _mark(axes, fit.diameter_volume_nm, 1, 1.14 * top, color=_DOTS)
+    axes.set_ylim(0, 1.4 * top)
     axes.set_xlabel("Diameter (nm)")
     axes.set_ylabel("Density (1/nm)")
-    axes.legend(loc="center right", handlelength=1.2)
+    axes.legend(loc="upper center", handlelength=1.2, ncols=2)
 
 
 def _mark(axes: Axes, estimate: Estimate, factor: float, height: float, color: str = _MEASURED) -> None:

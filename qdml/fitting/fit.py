@@ -16,7 +16,7 @@ from qdml.fitting.ingredients import ingredients
 from qdml.fitting.instrument import Optics
 from qdml.fitting.levenberg import Minimum, minimise
 from qdml.fitting.points import Points, points_of
-from qdml.fitting.problem import Problem
+from qdml.fitting.problem import LOG_SIZE, Problem
 from qdml.fitting.profile import Profile, autocorrelation_points, mixture_estimate, profile_along
 from qdml.fitting.settings import FitSettings
 from qdml.measured.inference import Estimate
@@ -29,6 +29,8 @@ _ROUGH_STEPS, _ROUGH_TOLERANCE = 12, 1e-3
 _PROFILE_STEPS = 8
 # Of the atoms that may lie beyond the largest counted particle before larger ones are counted.
 _BEYOND = 1e-4
+# Of ln D_v: by so much the width of reflections may be off.
+_SAME_WIDTH = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +100,26 @@ def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
     energy = pattern.energy_kev
     statics = ingredients(points.q, settings, energy_kev=energy)
     optics = Optics.of(settings.instrument, points.q, energy_kev=energy)
-    largest = 10 * settings.largest_nm[0]
+    largest, limit = 10 * settings.largest_nm[0], 10 * settings.largest_nm[1]
     theta: np.ndarray | None = None
+    log_size = LOG_SIZE
     evaluations = 0
     while True:
-        problem = Problem(points, statics, settings, energy_kev=energy, optics=optics, largest=largest)
+        problem = Problem(
+            points, statics, settings, energy_kev=energy, optics=optics, largest=largest, log_size=log_size
+        )
         best = _search(problem, theta)
-        evaluations += problem.evaluations
-        parts, _ = problem.solve(best.x)
-        if parts[0].beyond < _BEYOND or largest >= 10 * settings.largest_nm[1]:
+        theta, found = best.x, float(best.x[problem.space.index(SIZE)])
+        parts, _ = problem.solve(theta)
+        whole = parts[0].beyond < _BEYOND or largest >= limit
+        # Reflections whose gains are free must be about as wide as the dots make them.
+        fitting = settings.texture is None or abs(found - log_size) < _SAME_WIDTH
+        if whole and fitting:
             break
-        largest, theta = min(1.5 * largest, 10 * settings.largest_nm[1]), best.x
-        problem.evaluations = 0
+        if not whole:
+            largest = min(1.5 * largest, limit)
+        log_size = found
+        evaluations += problem.evaluations
 
     space = problem.space
     low, high = space.low, space.high
@@ -165,7 +175,7 @@ def _unit(problem: Problem, best: Minimum) -> tuple[float, float, float]:
     """s²τ, s² and τ at a minimum."""
     _, solved = problem.solve(best.x)
     used = int(solved.used.sum()) + int((problem.space.high > problem.space.low).sum())
-    s2 = best.cost / max(len(solved.residual) - used, 1)
+    s2 = float(solved.residual @ solved.residual) / max(len(solved.residual) - used, 1)
     tau = autocorrelation_points(solved.residual)
     return max(s2 * tau, 1e-300), s2, tau
 
@@ -242,11 +252,11 @@ def _answer(
         gains=_gains(problem, linear),
         coefficients=linear,
         rwp=float(np.sqrt((difference**2 / points.y).sum() / points.y.sum())),
-        rwp_weighted=float(np.sqrt(best.cost) / np.linalg.norm(points.weight * points.y)),
+        rwp_weighted=float(np.linalg.norm(solved.residual) / np.linalg.norm(points.weight * points.y)),
         chi2=float(((difference / points.noise) ** 2).sum() / degrees) if known else float("nan"),
         chi2_model=s2,
         correlated_points=tau,
-        explained=1 - best.cost / problem.cost_without_dots(),
+        explained=1 - float(solved.residual @ solved.residual) / problem.cost_without_dots(),
         profile=profile,
         profile_diameter_nm=_nanometres(profile.theta[:, size]) / (1 + profile.values**2) ** 3,
         beyond=parts[0].beyond,

@@ -102,6 +102,14 @@ class DotModel:
             ZERO,
         )
 
+    def tabulated_b(self) -> dict[str, float]:
+        """Parameters of B -> mean of the material's values [Å²]; 1 where these are 0."""
+        table = {}
+        for element in self.elements:
+            own = [kind.b_iso for kind in self.dots.kinds if kind.element == element]
+            table[b_name(element)] = float(np.mean(own)) or 1.0
+        return table
+
     def __call__(self, values: dict[str, float], *, slopes: bool = True) -> Parts:
         """The pattern at these parameter values, after the instrument.
 

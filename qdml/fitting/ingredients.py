@@ -13,17 +13,11 @@ import numpy as np
 
 from hpc.motion import halo_terms, shells
 from hpc.scattering import coefficients
-from hpc.structure.material import Material
-from hpc.texture import group_labels, reflection_groups
 from qdml.fitting.settings import FitSettings
 from qdml.measured.columns import FileError
 from qdml.measured.patterns import Pattern, regrid
 
-__all__ = ["Ingredients", "bernstein", "ingredients", "splines", "texture_groups"]
-
-
-# A group of reflections has a gain of its own where it has this share of the Bragg scattering somewhere.
-_SEEN = 0.3
+__all__ = ["Ingredients", "bernstein", "ingredients", "splines"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,30 +94,6 @@ def bernstein(q: np.ndarray, degree: int) -> np.ndarray:
     x = ((q - q[0]) / (q[-1] - q[0]))[:, None]
     k = np.arange(degree + 1)
     return comb(degree, k) * x**k * (1 - x) ** (degree - k)
-
-
-def texture_groups(material: Material, q: np.ndarray, settings: FitSettings) -> tuple[np.ndarray, list[str]]:
-    """Functions that multiply the Bragg part of an oriented sample, and the reflections they stand for.
-
-    Args:
-        material: the crystal.
-        q: (q,) float64 [Å⁻¹].
-        settings: `texture`, `texture_groups` and `texture_blend`.
-
-    Returns:
-        (q, group) float64, adding up to 1; labels such as "111", and "rest" for all groups beyond the first ones.
-    """
-    by = settings.texture
-    assert by is not None
-    shares = reflection_groups(material, q, by=by, blend=settings.texture_blend)
-    labels = ["".join(map(str, hkl)) for hkl in group_labels(material, float(q[-1]), by=by)]
-    # Where many reflections overlap, and where only a tail is seen, groups cannot be told apart.
-    named = np.flatnonzero(shares.max(axis=1) > _SEEN)[: settings.texture_groups]
-    rest = np.setdiff1d(np.arange(len(labels)), named)
-    columns = [shares[i] for i in named]
-    if len(rest):
-        columns.append(1 - np.sum(columns, axis=0))
-    return np.stack(columns, axis=1), [labels[i] for i in named] + ["rest"] * bool(len(rest))
 
 
 def splines(q: np.ndarray, settings: FitSettings) -> np.ndarray:

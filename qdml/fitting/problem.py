@@ -16,14 +16,19 @@ import numpy as np
 from hpc.ensemble import volume_mean_diameter
 from hpc.motion import shells
 from qdml.fitting.dots import count_dots
-from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, Parts, b_name, correlation_name
-from qdml.fitting.ingredients import Ingredients, bernstein, texture_groups
+from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, Parts, correlation_name
+from qdml.fitting.ingredients import Ingredients, bernstein
 from qdml.fitting.instrument import Optics
 from qdml.fitting.points import Points
 from qdml.fitting.projection import Projected, project
+from qdml.fitting.reflections import texture_groups
 from qdml.fitting.settings import FitSettings
 
-__all__ = ["Problem", "Space", "parameter_space"]
+__all__ = ["LOG_SIZE", "Problem", "Space", "parameter_space"]
+
+
+#: ln D_v until something is known: 5 nm.
+LOG_SIZE = float(np.log(50.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +66,14 @@ def parameter_space(model: DotModel, settings: FitSettings) -> Space:
         SIZE: (
             np.log(10 * settings.diameter_volume_nm[0]),
             np.log(10 * settings.diameter_volume_nm[1]),
-            np.log(50),
+            LOG_SIZE,
         ),
         SIGMA: (*settings.sigma, settings.start_sigma),
         STRAIN: (*settings.strain, 0.0),
         ZERO: (-np.radians(settings.zero_deg), np.radians(settings.zero_deg), 0.0),
     }
-    for element in model.elements:
-        table = float(np.mean([kind.b_iso for kind in model.dots.kinds if kind.element == element])) or 1.0
-        bounds[b_name(element)] = (
+    for name, table in model.tabulated_b().items():
+        bounds[name] = (
             settings.b_factor[0] * table,
             settings.b_factor[1] * table,
             settings.start_b_factor * table,
@@ -108,6 +112,7 @@ class Problem:
         energy_kev: float | None,
         optics: Optics | None,
         largest: float,
+        log_size: float = LOG_SIZE,
         bin_width: float | None = None,
     ) -> None:
         """Count the dots, unless they have been, and tabulate the columns.
@@ -119,6 +124,7 @@ class Problem:
             energy_kev: photon energy [keV].
             optics: the instrument.
             largest: diameter of the largest particle that is counted [Å].
+            log_size: about ln D_v, D_v in Å: how wide reflections are whose gains are free.
             bin_width: over which each point is a mean [Å⁻¹]; the step of the grid when None.
         """
         q, mask = points.q, points.mask
@@ -152,7 +158,9 @@ class Problem:
             if settings.texture is None:
                 self.scales.append([own])
             else:
-                groups, self.gain_labels = texture_groups(variant.material, q, settings)
+                groups, self.gain_labels = texture_groups(
+                    variant.material, q, settings, energy_kev=energy_kev, log_size=log_size
+                )
                 self.scales.append([groups[mask], own])
         self.statics = statics
         self._static = statics.columns[mask] * points.weight[:, None]
@@ -160,6 +168,7 @@ class Problem:
         n_scaled = sum(scale.shape[1] for scales in self.scales for scale in scales)
         self._free = np.concatenate((np.zeros(n_scaled, dtype=bool), statics.free))
         self._used: np.ndarray | None = None
+        self._prior = _Prior(self.models[0], self.space, settings)
         self.evaluations = 0
 
     def parts(self, theta: np.ndarray, *, slopes: bool) -> list[Parts]:
@@ -169,11 +178,12 @@ class Problem:
         return [model(values, slopes=slopes) for model in self.models]
 
     def residual(self, theta: np.ndarray, slopes: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
-        """(n,) weighted residual with the best linear part; (n, parameter) its derivative, when wanted."""
+        """(n + prior,) weighted residual with the best linear part; (n + prior, parameter) derivative, if asked for."""
         parts = self.parts(theta, slopes=slopes)
         solved = self._solve(parts)
+        expected, bent_expected = self._prior(theta)
         if not slopes:
-            return solved.residual, None
+            return np.concatenate((solved.residual, expected)), None
         mask, weight = self.points.mask, self.points.weight
         curves = np.zeros((len(weight), len(theta)))
         pulls = np.zeros((len(solved.x), len(theta)))
@@ -185,7 +195,10 @@ class Problem:
             bent = slope[:, mask].T
             curves += (weight * (scale @ solved.x[columns]))[:, None] * bent
             pulls[columns] = (scale * weighted[:, None]).T @ bent
-        return solved.residual, solved.slopes(curves, pulls)
+        return (
+            np.concatenate((solved.residual, expected)),
+            np.concatenate((solved.slopes(curves, pulls), bent_expected)),
+        )
 
     def solve(self, theta: np.ndarray) -> tuple[list[Parts], Projected]:
         """The patterns at θ and the linear part that belongs to them."""
@@ -212,3 +225,36 @@ class Problem:
         solved = project(np.hstack([*scaled, self._static]), self._target, self._free, start=self._used)
         self._used = solved.used
         return solved
+
+
+class _Prior:
+    """Weak expectations of B and correlation, as further residuals."""
+
+    def __init__(self, model: DotModel, space: Space, settings: FitSettings) -> None:
+        """Find the free parameters that have one."""
+        factor, spread = settings.b_prior
+        weight = np.sqrt(settings.prior_weight)
+        tables = model.tabulated_b()
+        rows: list[tuple[int, bool, float, float]] = []
+        for index, name in enumerate(space.names):
+            if space.high[index] <= space.low[index]:
+                continue
+            if name in tables:
+                rows.append((index, True, np.log(factor * tables[name]), weight / np.log(spread)))
+            elif name.startswith("correlation_"):
+                centre, width = settings.correlation_prior
+                rows.append((index, False, centre, weight / width))
+        self._n = len(space.names)
+        self._index = np.array([row[0] for row in rows], dtype=int)
+        self._logarithm = np.array([row[1] for row in rows], dtype=bool)
+        self._centre = np.array([row[2] for row in rows], dtype=float)
+        self._scale = np.array([row[3] for row in rows], dtype=float)
+
+    def __call__(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(prior,) residuals and (prior, parameter) derivatives."""
+        x = theta[self._index]
+        safe = np.where(self._logarithm, x, 1.0)
+        residual = self._scale * (np.where(self._logarithm, np.log(safe), x) - self._centre)
+        slopes = np.zeros((len(x), self._n))
+        slopes[np.arange(len(x)), self._index] = self._scale / safe
+        return residual, slopes

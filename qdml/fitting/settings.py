@@ -35,7 +35,6 @@ class FitSettings:
     halo_b: float
     texture: Literal["direction", "reflection"] | None
     texture_groups: int
-    texture_blend: float
     background_knots: tuple[float, float]
     background_near: float
     scale_degree: int
@@ -45,6 +44,9 @@ class FitSettings:
     b_factor: tuple[float, float]
     correlation: tuple[float, float]
     zero_deg: float
+    b_prior: tuple[float, float]
+    correlation_prior: tuple[float, float]
+    prior_weight: float
     start_diameters_nm: tuple[float, ...]
     start_sigma: float
     start_b_factor: float
@@ -55,7 +57,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         if not self.variants:
             raise ValueError("a fit needs at least one sort of dots, got none")
-        for name, low in (("q_step", 0.0), ("halo_b", 0.0), ("texture_blend", 0.0)):
+        for name, low in (("q_step", 0.0), ("halo_b", 0.0)):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > low):
                 raise ValueError(f"{name} must be > {low:g}, got {value}")
