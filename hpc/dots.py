@@ -57,7 +57,7 @@ def dot_pattern(
         strain: isotropic strain ε.
         energy_kev: photon energy [keV]; needed with `anomalous`.
         shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
-        centres: with a material: cut centres to average over; every site label when None.
+        centres: with a material: cut centres to average over; every site that is mostly filled when None.
         b_scale: multiplies every Debye-Waller factor.
         anomalous: f' and f'' by energy; X-rays only.
         particle: "xray" or "neutron".

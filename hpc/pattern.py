@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     model = parser.add_argument_group("model particles")
-    model.add_argument("--material", help="a material of the package, for example pbs, or a .cif file")
+    model.add_argument("--material", help="a material of the package, for example pbs, or a .yaml or .cif file")
     model.add_argument("--diameter-nm", type=float, help="number-mean diameter (of the ball of equal volume)")
     model.add_argument(
         "--sigma",

@@ -127,17 +127,15 @@ def variant_of(chosen: argparse.Namespace, *, shape: str, material: str | Path) 
     Args:
         chosen: the options.
         shape: name of a shape.
-        material: name of a material of the package, or a .cif file.
+        material: name of a material of the package, or a .yaml or .cif file.
 
     Raises:
         ValueError: unknown names, keys or values.
     """
-    from hpc.structure.files import read_material
     from hpc.structure.material import load_material
     from hpc.structure.variant import GROUPS, Variant, load_group
 
-    name = Path(material)
-    crystal = read_material(name) if name.suffix.lower() == ".cif" else load_material(str(material))
+    crystal = load_material(material)
     crystal = crystal.with_b_iso(read_b_iso(chosen.b_iso, crystal.labels))
     groups: dict[str, Any] = {"shape": load_group("shape", shape)}
     for group in GROUPS:

@@ -101,7 +101,7 @@ class Shape:
     axis: tuple[float, ...] = (0.0, 0.0, 1.0)
     """Long (or short) axis, a direction [uvw] of the crystal."""
     centres: tuple[Centre, ...] | None = None
-    """Points to cut around, averaged; null for every site label once."""
+    """Points to cut around, averaged; null for every site where an atom mostly is (`Material.cut_centres`)."""
 
     def __post_init__(self) -> None:
         form = SHAPES[_one_of("shape.name", self.name, sorted(SHAPES))]
@@ -392,7 +392,7 @@ class Variant:
     @property
     def centres(self) -> tuple[Centre, ...]:
         """The points to cut around."""
-        return self.material.labels if self.shape.centres is None else self.shape.centres
+        return self.material.cut_centres if self.shape.centres is None else self.shape.centres
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Variant:
