@@ -2,9 +2,15 @@
 
     H_ab(Q) = ρ ∫ 4πr² h_ab(r) sin(Qr)/(Qr) dr,   h = g - 1
 
-`table`: h_ab of a molecular simulation (`benchmarks/simulate_liquids.py`), tapered to 0 over its last 15 %. A box of
-fixed content has g a little below 1 far away; the constant that mends it is fixed by H_ab(0) = S(0) - 1 with
-S(0) = ρ k_B T κ_T of the measured compressibility.
+`table`: h_ab of a molecular simulation (`benchmarks/simulate_liquids.py`), which ends at half the box. Beyond, and over
+the second half of the table where noise is large, h_ab follows its asymptote, with one k and ξ for all pairs
+(R. Evans, R. J. F. Leote de Carvalho, J. R. Henderson & D. C. Hoyle, J. Chem. Phys. 100, 591 (1994)):
+
+    1 + h_ab = (1 + c_ab) + [A_ab cos kr + B_ab sin kr] exp(-r/ξ)/r
+
+c_ab is what fixed content and chance do to g far away, and is divided out. What an integral over r cannot know, the
+limit H_ab(0) = S(0) - 1 with S(0) = ρ k_B T κ_T of the measured compressibility, is mended by a Gaussian of Q of
+standard deviation 0.2 Å⁻¹.
 
 `hard_spheres`, for a liquid that has not been simulated: molecules are turned at random and their centres are those of
 hard spheres in the Percus-Yevick approximation (M. S. Wertheim, Phys. Rev. Lett. 10, 321 (1963)), whose packing η
@@ -28,7 +34,11 @@ from hpc.liquids.molecule import conformers, with_hydrogens
 __all__ = ["STRUCTURES", "ordering", "percus_yevick", "simulated"]
 
 STRUCTURES = ("table", "hard_spheres")
-_TAPER_FROM = 0.85
+_ASYMPTOTE_FROM = 0.5
+_WAVE_NUMBERS = np.arange(0.8, 3.2, 0.02)
+_DECAYS = np.array([1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0])
+_REACH = 50.0
+_MENDED_BELOW = 0.2
 
 
 def ordering(liquid: Liquid, q: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
@@ -72,23 +82,51 @@ def _table(name: str) -> Mapping[str, Any]:
 def simulated(liquid: Liquid, q: np.ndarray, table: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray]:
     """H_ab from the mapping of a table; arguments, result and errors as `ordering`."""
     width = float(table["bin_angstrom"])
-    result = {}
+    h = {}
     for a, b in itertools.combinations_with_replacement(sorted(liquid.composition), 2):
         if f"{a}-{b}" not in table["h"]:
             raise ValueError(
                 f"the table of {liquid.name} lacks the pair {a}-{b}; make it again with "
                 f"`python benchmarks/simulate_liquids.py {liquid.name}`"
             )
-        h = np.asarray(table["h"][f"{a}-{b}"], dtype=np.float64)
-        edge = width * np.arange(h.size + 1)
-        r = (edge[1:] + edge[:-1]) / 2
-        part = np.clip((r / edge[-1] - _TAPER_FROM) / (1 - _TAPER_FROM), 0, 1)
-        taper = np.cos(np.pi / 2 * part) ** 2
-        shell = liquid.number_density * 4 / 3 * np.pi * np.diff(edge**3)
-        offset = (liquid.forward - 1 - shell @ (h * taper)) / (shell @ taper)
-        weight = shell * (h + offset) * taper
-        result[a, b] = np.sinc(np.outer(q, r) / np.pi) @ weight
-    return result
+        h[a, b] = np.asarray(table["h"][f"{a}-{b}"], dtype=np.float64)
+    r, extended = _extended(h, width)
+    shell = liquid.number_density * 4 * np.pi * (r**2 + width**2 / 12) * width
+    waves = np.sinc(np.outer(q, r) / np.pi)
+    near_zero = np.exp(-((q / _MENDED_BELOW) ** 2) / 2)
+    return {
+        pair: waves @ (shell * values) + (liquid.forward - 1 - shell @ values) * near_zero
+        for pair, values in extended.items()
+    }
+
+
+def _extended(
+    h: dict[tuple[str, str], np.ndarray], width: float
+) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
+    """The middles of the bins up to `_REACH`, and h on them with its asymptote."""
+    n = len(next(iter(h.values())))
+    r = width * (np.arange(int(_REACH / width)) + 0.5)
+    fitted = slice(int(_ASYMPTOTE_FROM * n), n)
+    x = r[fitted]
+    data = np.stack([values[fitted] for values in h.values()], axis=1)
+    k, decay = (grid.ravel()[:, None] for grid in np.meshgrid(_WAVE_NUMBERS, _DECAYS))
+    design = np.stack(
+        [np.ones((k.size, x.size)), *(wave(k * x) * np.exp(-x / decay) / x for wave in (np.cos, np.sin))],
+        axis=2,
+    )
+    weighted = design * x[:, None]  # the counting error of h falls like 1/r
+    coefficients = np.linalg.pinv(weighted) @ (data * x[:, None])
+    misfit = ((weighted @ coefficients - data * x[:, None]) ** 2).sum(axis=(1, 2))
+    best = int(misfit.argmin())
+    tail = np.stack([wave(k[best] * r) * np.exp(-r / decay[best]) / r for wave in (np.cos, np.sin)], axis=1)
+    part = np.clip((r / (n * width) - _ASYMPTOTE_FROM) / (1 - _ASYMPTOTE_FROM), 0, 1)
+    share = np.cos(np.pi / 2 * part) ** 2
+    result = {}
+    for (pair, values), c in zip(h.items(), coefficients[best].T, strict=True):
+        inside = np.zeros_like(r)
+        inside[:n] = (1 + values) / (1 + c[0]) - 1
+        result[pair] = share * inside + (1 - share) * (tail @ c[1:]) / (1 + c[0])
+    return r, result
 
 
 def percus_yevick(q: np.ndarray, diameter: float, packing: float) -> np.ndarray:
