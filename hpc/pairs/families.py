@@ -30,6 +30,7 @@ from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCou
 from hpc.pairs.moments import Bins, choose_bins
 from hpc.pairs.nested import NestedFamily, PairTable
 from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
+from hpc.pairs.surface import SurfaceCounting
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import Kind, equivalent_positions, kind_pairs
 from hpc.structure.particles import is_nested, is_random, particle_kinds
@@ -140,6 +141,8 @@ def plan_counting(
         counting = _plan_lattice(variant, sizes, sampling, device)
     else:
         counting = _plan_cut(variant, sizes, sampling, bins)
+    if variant.motion.surface_b != 1 and is_nested(variant):
+        counting = SurfaceCounting(counting)
     if variant.lattice.size_strain == (0.0, 0.0):
         return counting
     return _Strained(counting, variant.lattice.size_strain, exact=sizes.exact, bins=bins(counting.extent))
@@ -190,6 +193,7 @@ def _plan_lattice(variant: Variant, sizes: Sizes, sampling: Sampling, device: De
                 surface=variant.surface,
                 centre=centre,
                 diameter_max=sizes.largest,
+                with_surface_kinds=variant.motion.surface_b != 1,
                 size_step=step,
                 exact=sizes.exact.tolist(),
             )

@@ -23,6 +23,7 @@ import numpy as np
 from hpc.structure.material import Material, equivalent_positions
 from hpc.structure.shapes import Gauge, gauge, reach
 from hpc.structure.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
+from hpc.structure.surface_kinds import split_entries
 from hpc.structure.variant import Centre, Shape, Surface
 
 __all__ = [
@@ -80,6 +81,7 @@ def cut_nested_sites(
     centre: Centre,
     diameter_max: float,
     surface: Surface = _PLAIN_CUT,
+    with_surface_kinds: bool = False,
     size_step: float | None = None,
     exact: Sequence[float] = (),
 ) -> NestedSites:
@@ -91,6 +93,7 @@ def cut_nested_sites(
         centre: site label, "bond", "cell" or fractional coordinates; see `hpc.structure.sites.find_centre`.
         diameter_max: diameter of the largest particle [Å].
         surface: treatment of the surface.
+        with_surface_kinds: every site twice, see `hpc.structure.surface_kinds`.
         size_step: round gauge values to its multiples [Å], for shapes that let hardly two sites enter together: the
             counts take memory and time by the shell. `hpc.structure.sites.merge_sizes` says what that costs in
             accuracy.
@@ -127,6 +130,12 @@ def cut_nested_sites(
         size=of(position * unit),
         of=of,
     )
+    n_kind = len(material.kinds) + surface.is_partial
+    if with_surface_kinds:
+        chosen, kind, size = split_entries(
+            material, position * unit, cell_kind[image], (chosen, kind, size), n_kind
+        )
+        n_kind *= 2
     if size_step is not None:
         size = merge_sizes(size, size_step, exact=[*exact, diameter_max])
     inside = size <= limit
@@ -141,7 +150,6 @@ def cut_nested_sites(
     position, kind, shell = position[order].astype(np.int32), kind[order], shell[order]
 
     n_shell = len(diameter)
-    n_kind = len(material.kinds) + surface.is_partial
     entering = np.bincount(kind * n_shell + shell, minlength=n_kind * n_shell).reshape(n_kind, n_shell)
     start = np.concatenate(([0], np.cumsum(entering.sum(axis=1))[:-1]))
     offset = np.concatenate((np.zeros((n_kind, 1), dtype=np.int64), np.cumsum(entering, axis=1)), axis=1)

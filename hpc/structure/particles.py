@@ -31,8 +31,9 @@ from hpc.structure.faults import Stacking, frame_layer, layers_within, random_st
 from hpc.structure.material import Kind, Material, equivalent_positions, load_material
 from hpc.structure.planes import facet_shifts, single_planes
 from hpc.structure.shapes import reach
-from hpc.structure.sites import Sites, cut_sites, deformation, dot_kinds, find_centre
-from hpc.structure.variant import Centre, Coating, Disorder, Faults, Lattice, Shape, Variant
+from hpc.structure.sites import Sites, base_kinds, cut_sites, deformation, find_centre
+from hpc.structure.surface_kinds import surface_kinds
+from hpc.structure.variant import Centre, Coating, Disorder, Faults, Lattice, Motion, Shape, Variant
 
 __all__ = ["build_particle", "is_nested", "is_random", "particle_kinds"]
 
@@ -48,7 +49,8 @@ def is_nested(variant: Variant) -> bool:
     """Whether one pass over the largest particle serves all sizes, chance included."""
     faults, disorder = variant.faults, variant.disorder
     # Which neighbours a surface site has lost depends on the stacking.
-    surface_of_stacking = variant.surface.site is not None and _is_stacked(faults)
+    asks_neighbours = variant.surface.site is not None or variant.motion.surface_b != 1
+    surface_of_stacking = asks_neighbours and _is_stacked(faults)
     moves = disorder.relaxation or disorder.core or disorder.surface
     return not (faults.planes or faults.facets or moves or variant.coating.material or surface_of_stacking)
 
@@ -76,11 +78,12 @@ def particle_kinds(variant: Variant) -> tuple[Kind, ...]:
 
 
 def _whole_kinds(variant: Variant) -> tuple[Kind, ...]:
-    kinds = list(dot_kinds(variant))
+    kinds = list(base_kinds(variant))
     if variant.surface.is_partial:
         index = variant.material.labels.index(str(variant.surface.site))
         kinds[index] = replace(kinds[index], occupancy=kinds[index].occupancy + kinds[-1].occupancy)
-    return tuple(kinds)
+    surface_b = variant.motion.surface_b
+    return surface_kinds(kinds, surface_b) if surface_b != 1 else tuple(kinds)
 
 
 def _shell_variant(variant: Variant) -> Variant:
@@ -105,6 +108,7 @@ def _shell_variant(variant: Variant) -> Variant:
         shape=Shape(name="sphere"),
         surface=surface if surface.site is None else replace(surface, site=name[surface.site]),
         disorder=Disorder(vacancies=vacancies or None),
+        motion=Motion(surface_b=variant.motion.surface_b),
     )
 
 
@@ -167,6 +171,8 @@ def build_particle(
     perfect = replace(variant, lattice=Lattice())
     stacking = _stacking(perfect, centre, middle, diameter, draw)
     sites = _merge_skin(perfect, cut_sites(perfect, centre=centre, diameter_max=diameter, stacking=stacking))
+    if variant.motion.surface_b != 1:
+        sites = _core_or_surface(sites)
     position, kind = sites.position, sites.kind
     depth = (diameter - sites.gauge) / 2
     if variant.faults.facets:
@@ -257,8 +263,10 @@ def _merge_skin(variant: Variant, sites: Sites) -> Sites:
         return sites
     from scipy.spatial import cKDTree
 
-    index = variant.material.labels.index(str(variant.surface.site))
-    core, skin = np.flatnonzero(sites.kind == index), np.flatnonzero(sites.kind == len(sites.kinds) - 1)
+    index, n_kind = variant.material.labels.index(str(variant.surface.site)), len(base_kinds(variant))
+    # The skin, of whatever surroundings, where there is a core site, of whatever surroundings.
+    core = np.flatnonzero(sites.kind % n_kind == index)
+    skin = np.flatnonzero(sites.kind % n_kind == n_kind - 1)
     keep = np.ones(len(sites.kind), dtype=bool)
     if len(core) and len(skin):
         apart, _ = cKDTree(sites.position[core]).query(sites.position[skin])
@@ -268,6 +276,28 @@ def _merge_skin(variant: Variant, sites: Sites) -> Sites:
         position=sites.position[keep],
         kind=sites.kind[keep],
         gauge=sites.gauge[keep],
+        group=sites.group[keep],
+    )
+
+
+def _core_or_surface(sites: Sites) -> Sites:
+    """One entry for a site: of the core where it has all its neighbours. Its gauge is the one that it enters with."""
+    n_kind = len(sites.kinds) // 2
+    is_core = sites.kind < n_kind
+    # Both entries of a site have the same position, bit for bit.
+    key = np.column_stack((sites.position, sites.kind % n_kind))
+    _, site = np.unique(key, axis=0, return_inverse=True)
+    site = site.ravel()
+    with_core = np.zeros(site.max() + 1, dtype=bool)
+    with_core[site[is_core]] = True
+    gauge = np.full(len(with_core), np.inf)
+    np.minimum.at(gauge, site, sites.gauge)
+    keep = is_core | ~with_core[site]
+    return replace(
+        sites,
+        position=sites.position[keep],
+        kind=sites.kind[keep],
+        gauge=gauge[site][keep],
         group=sites.group[keep],
     )
 
@@ -295,7 +325,8 @@ def _sublattice_shift(variant: Variant) -> np.ndarray:
     """(kind, 3) float64 [Å], the skin as the kind that it belongs to."""
     shifts = variant.lattice.displacement or {}
     labels = [*variant.material.labels, *([str(variant.surface.site)] if variant.surface.is_partial else [])]
-    return np.array([shifts.get(label, (0.0, 0.0, 0.0)) for label in labels])
+    of_core = np.array([shifts.get(label, (0.0, 0.0, 0.0)) for label in labels])
+    return np.concatenate((of_core, of_core)) if variant.motion.surface_b != 1 else of_core
 
 
 def _relaxation(disorder: Disorder, position: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -30,8 +30,11 @@ from hpc.structure.shapes import Gauge, gauge, reach
 from hpc.structure.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
 
 __all__ = [
+    "APART",
+    "SHELL",
     "Sites",
     "apply_surface",
+    "base_kinds",
     "cell_vectors",
     "cut_sites",
     "deformation",
@@ -45,10 +48,10 @@ __all__ = [
 
 # Relative. A site that touches the surface belongs to the particle, whatever the last bit says.
 TOUCHING = 1e-9
-# Shared positions (mixed occupancy) are not neighbours, nor bonded.
-_APART = 0.1
-# Neighbours lie within this multiple of the shortest distance: a first shell that a small distortion has split is one.
-_SHELL = 1.2
+#: Shared positions (mixed occupancy) are not neighbours, nor bonded.
+APART = 0.1
+#: Neighbours lie within this multiple of the shortest distance: a first shell that a small distortion has split is one.
+SHELL = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,18 @@ class Sites:
 
 
 def dot_kinds(variant: Variant) -> tuple[Kind, ...]:
-    """The kinds of a dot: those of the material, less the mean of random vacancies, and a partly occupied skin last."""
+    """The kinds of a dot: those of the material, less the mean of random vacancies, and a partly occupied skin last.
+
+    Then all of them again for sites that lack neighbours, where those move more.
+    """
+    from hpc.structure.surface_kinds import surface_kinds  # which needs the neighbours of this module
+
+    kinds = base_kinds(variant)
+    return surface_kinds(kinds, variant.motion.surface_b) if variant.motion.surface_b != 1 else kinds
+
+
+def base_kinds(variant: Variant) -> tuple[Kind, ...]:
+    """The kinds of a dot, sites that lack neighbours being like others."""
     vacancies = variant.disorder.vacancies or {}
     kinds = [
         replace(kind, occupancy=kind.occupancy * (1 - vacancies.get(kind.label, 0.0)))
@@ -118,6 +132,17 @@ def cut_sites(
         of=of,
         around=sites.around,
     )
+    if variant.motion.surface_b != 1:
+        if stacking is None and (variant.faults.deformation or variant.faults.growth):
+            raise ValueError(
+                "motion.surface_b and faults: which neighbours a site lacks depends on the stacking, so there is no "
+                "mean over all of them; build explicit stackings (hpc.structure.particles), or set motion.surface_b "
+                "to 1"
+            )
+        from hpc.structure.surface_kinds import split_entries
+
+        n_kind = len(base_kinds(variant))
+        chosen, kind, size = split_entries(material, sites.position, sites.kind, (chosen, kind, size), n_kind)
     inside = size <= limit
     if not inside.any():
         raise ValueError(
@@ -178,7 +203,7 @@ def _candidates(
         )
     else:
         vectors = nearest_neighbours(material, label)[0]
-        bond = _SHELL * np.linalg.norm(vectors, axis=1).max()
+        bond = SHELL * np.linalg.norm(vectors, axis=1).max()
         stacked = stacked_sites(material, faults, middle, radius + bond, stacking=stacking)
         inside = of(stacked.position) <= limit
         mine = stacked.kind == material.labels.index(label)
@@ -305,9 +330,9 @@ def _vectors_to_others(material: Material, kind: int, start: np.ndarray) -> np.n
     images = equivalent_positions(material)
     others = [of_kind for index, of_kind in enumerate(images) if index != kind or len(images) == 1]
     fraction = np.concatenate(others) - start
-    blocks = np.concatenate(list(lattice_blocks(cell, _SHELL * np.linalg.norm(cell, axis=1).sum() / 2)))
+    blocks = np.concatenate(list(lattice_blocks(cell, SHELL * np.linalg.norm(cell, axis=1).sum() / 2)))
     vectors = ((blocks[:, None] + fraction) @ cell).reshape(-1, 3)
-    return vectors[np.linalg.norm(vectors, axis=1) > _APART]
+    return vectors[np.linalg.norm(vectors, axis=1) > APART]
 
 
 def nearest_neighbours(material: Material, label: str) -> list[np.ndarray]:
@@ -317,7 +342,7 @@ def nearest_neighbours(material: Material, label: str) -> list[np.ndarray]:
     for start in equivalent_positions(material)[index]:
         vectors = _vectors_to_others(material, index, start)
         length = np.linalg.norm(vectors, axis=1)
-        found.append(vectors[length <= _SHELL * length.min()])
+        found.append(vectors[length <= SHELL * length.min()])
     return found
 
 
