@@ -31,6 +31,8 @@ _PROFILE_STEPS = 8
 _BEYOND = 1e-4
 # Of ln D_v: by so much the width of reflections may be off.
 _SAME_WIDTH = 0.1
+# What is expected of B and correlation counts in units of s²τ, which is known after a fit: it is fitted again.
+_REWEIGHTED, _SAME_UNIT = 3, 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,12 @@ def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
     low, high = space.low, space.high
     column = space.index(SIGMA)
     unit, s2, tau = _unit(problem, best)
+    for _ in range(_REWEIGHTED):
+        if 1 / _SAME_UNIT < unit / problem.unit < _SAME_UNIT:
+            break
+        problem.unit = unit
+        best = minimise(problem.residual, best.x, low=low, high=high, steps=_STEPS, tolerance=_TOLERANCE)
+        unit, s2, tau = _unit(problem, best)
     for _ in range(2):
         profile, lowest = profile_along(
             problem.residual, best, column, low=low, high=high, unit=unit, steps=_PROFILE_STEPS

@@ -29,6 +29,8 @@ __all__ = ["LOG_SIZE", "Problem", "Space", "parameter_space"]
 
 #: ln D_v until something is known: 5 nm.
 LOG_SIZE = float(np.log(50.0))
+# s²τ of good fits of measured patterns with a model error of 2 %.
+_UNIT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,8 @@ class Problem:
         self._free = np.concatenate((np.zeros(n_scaled, dtype=bool), statics.free))
         self._used: np.ndarray | None = None
         self._prior = _Prior(self.models[0], self.space, settings)
+        #: χ² of one standard deviation of what is expected of B and correlation: s²τ, once that is known.
+        self.unit = _UNIT
         self.evaluations = 0
 
     def parts(self, theta: np.ndarray, *, slopes: bool) -> list[Parts]:
@@ -181,7 +185,7 @@ class Problem:
         """(n + prior,) weighted residual with the best linear part; (n + prior, parameter) derivative, if asked for."""
         parts = self.parts(theta, slopes=slopes)
         solved = self._solve(parts)
-        expected, bent_expected = self._prior(theta)
+        expected, bent_expected = self._prior(theta, np.sqrt(self.unit))
         if not slopes:
             return np.concatenate((solved.residual, expected)), None
         mask, weight = self.points.mask, self.points.weight
@@ -233,28 +237,27 @@ class _Prior:
     def __init__(self, model: DotModel, space: Space, settings: FitSettings) -> None:
         """Find the free parameters that have one."""
         factor, spread = settings.b_prior
-        weight = np.sqrt(settings.prior_weight)
         tables = model.tabulated_b()
         rows: list[tuple[int, bool, float, float]] = []
         for index, name in enumerate(space.names):
             if space.high[index] <= space.low[index]:
                 continue
             if name in tables:
-                rows.append((index, True, np.log(factor * tables[name]), weight / np.log(spread)))
+                rows.append((index, True, np.log(factor * tables[name]), 1 / np.log(spread)))
             elif name.startswith("correlation_"):
                 centre, width = settings.correlation_prior
-                rows.append((index, False, centre, weight / width))
+                rows.append((index, False, centre, 1 / width))
         self._n = len(space.names)
         self._index = np.array([row[0] for row in rows], dtype=int)
         self._logarithm = np.array([row[1] for row in rows], dtype=bool)
         self._centre = np.array([row[2] for row in rows], dtype=float)
         self._scale = np.array([row[3] for row in rows], dtype=float)
 
-    def __call__(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(prior,) residuals and (prior, parameter) derivatives."""
+    def __call__(self, theta: np.ndarray, weight: float) -> tuple[np.ndarray, np.ndarray]:
+        """(prior,) residuals and (prior, parameter) derivatives, times a weight."""
         x = theta[self._index]
         safe = np.where(self._logarithm, x, 1.0)
-        residual = self._scale * (np.where(self._logarithm, np.log(safe), x) - self._centre)
+        residual = weight * self._scale * (np.where(self._logarithm, np.log(safe), x) - self._centre)
         slopes = np.zeros((len(x), self._n))
-        slopes[np.arange(len(x)), self._index] = self._scale / safe
+        slopes[np.arange(len(x)), self._index] = weight * self._scale / safe
         return residual, slopes

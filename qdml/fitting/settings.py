@@ -46,7 +46,6 @@ class FitSettings:
     zero_deg: float
     b_prior: tuple[float, float]
     correlation_prior: tuple[float, float]
-    prior_weight: float
     start_diameters_nm: tuple[float, ...]
     start_sigma: float
     start_b_factor: float
