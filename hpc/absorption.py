@@ -10,10 +10,11 @@ Fluorescence is emitted alike in all directions. One electron unit is r_e² per 
     F = Σ_lines σ_line(E) / (4π r_e²)                    electron units per atom, flat in Q
 
 with the production cross sections of every K, L and M line by photons of energy E, vacancies that move between the
-shells included (T. Schoonjans et al., Spectrochim. Acta B 66, 776 (2011): xraylib). Beside the coherent intensity it
-carries no polarisation factor: after that correction it is F divided by the factor. Left out: absorption of the lines
-in the sample and in air, how much a detector counts of a line (only the cut `lines_above_kev`), and lines that other
-lines excite. An area detector without energy threshold counts nearly all, one with a threshold above the lines none.
+shells included (T. Schoonjans et al., Spectrochim. Acta B 66, 776 (2011): xraylib; the step at an edge is spread over
+0.05 keV by its interpolation). Beside the coherent intensity it carries no polarisation factor: after that correction
+it is F divided by the factor. Left out: absorption of the lines in the sample and in air, how much a detector counts of
+a line (only the cut `lines_above_kev`), and lines that other lines excite. An area detector without energy threshold
+counts nearly all, one with a threshold above the lines none.
 
 Symbols: E photon energy [keV], μ [cm⁻¹], ρ [g/cm³], σ [barn].
 """
@@ -27,8 +28,17 @@ from functools import cache
 from typing import NamedTuple
 
 from hpc.form_factors import check_element
+from hpc.radiation import Beam
 
-__all__ = ["Edge", "attenuation", "edges_below", "edges_near", "fluorescence", "read_composition"]
+__all__ = [
+    "Edge",
+    "attenuation",
+    "edges_below",
+    "edges_near",
+    "fluorescence",
+    "notes_near_edges",
+    "read_composition",
+]
 
 # Square of the classical electron radius [barn] (CODATA 2018).
 _ELECTRON_UNIT = 0.0794078765
@@ -127,6 +137,18 @@ def edges_near(elements: Iterable[str], energy_kev: float) -> list[Edge]:
         ValueError: unknown element.
     """
     return [edge for edge in _edges(elements) if abs(edge.energy_kev - energy_kev) < _NEAR]
+
+
+def notes_near_edges(elements: Iterable[str], beam: Beam) -> list[str]:
+    """What a command says of each edge that the energy of X-rays is near: a note, since nothing better is tabulated."""
+    energy_kev = beam.get("energy_kev")
+    if energy_kev is None or not beam.get("anomalous", True):
+        return []
+    return [
+        f"note: {energy_kev:.5g} keV is near the {edge.shell} edge of {edge.element} at {edge.energy_kev:.5g} keV; "
+        "f' and f'' are those of free atoms, which can be off by several electrons here"
+        for edge in edges_near(elements, energy_kev)
+    ]
 
 
 def fluorescence(

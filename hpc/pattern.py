@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_log = logging.getLogger(__name__)
 _KINDS = ("iq", "sq", "fq", "gr", "partials")
 
 
@@ -85,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     model = parser.add_argument_group("model particles")
-    model.add_argument("--material", help="a material of the package, for example pbs, or a .yaml or .cif file")
+    model.add_argument(
+        "--material", help="a material of the package, for example pbs, or a .yaml or .cif file"
+    )
     model.add_argument("--diameter-nm", type=float, help="number-mean diameter (of the ball of equal volume)")
     model.add_argument(
         "--sigma",
@@ -158,6 +161,7 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
     Raises:
         ValueError: options that no source can be computed with.
     """
+    from hpc.absorption import notes_near_edges
     from hpc.device import select_device
     from hpc.pattern_options import beam_of, check_numbers, q_of, r_of
     from hpc.pattern_output import columns_of, places, write_columns, write_xyz
@@ -183,6 +187,8 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
                 columns = columns_of(sums, chosen, beam=beam, r=r)
                 if world.rank > 0:
                     continue
+                for note in notes_near_edges((kind.element for kind in sums.kinds), beam):
+                    _log.info("%s", note)
                 write_columns(columns, {**described, **_common(chosen, beam)}, target)
                 if target is not None:
                     _say_written(target.path, columns)

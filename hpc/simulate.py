@@ -1,6 +1,7 @@
 """qd-simulate: a parameter grid -> a sharded zarr store of patterns.
 
     python -m hpc.simulate experiment=smoke                                   one process
+    python -m hpc.simulate experiment=smoke material=mine.cif                 a material of one's own (.yaml or .cif)
     mpiexec -n 4 python -m mpi4py -m hpc.simulate experiment=allara2024       ranks share the work
 
 For each structural variant its basis (pairs of all sizes -> size-resolved partial sums), then the shards of
@@ -52,6 +53,7 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
     Raises:
         ValueError: the grid cannot be simulated; the store belongs to another configuration or does not fit.
     """
+    from hpc.absorption import notes_near_edges
     from hpc.device import select_device
     from hpc.grid import intensity_bytes
     from hpc.sharing import on_rank_0
@@ -64,6 +66,10 @@ def simulate(config: SimulateConfig, identity: dict[str, Any], world: World) -> 
     on_rank_0(world, lambda: check_disk(config.store.path, size))
     plan = Plan(config, device)
     layout = on_rank_0(world, lambda: plan.layout(identity, world))
+    if world.rank == 0:
+        kinds = [kind for variant in range(len(config.variants)) for kind in plan.kinds(variant)]
+        for note in notes_near_edges(dict.fromkeys(kind.element for kind in kinds), config.beam):
+            _log.info("%s", note)
     with StoreWriter(config.store.path, layout) as writer:
         if on_rank_0(world, writer.prepare):
             if world.rank == 0:
@@ -199,16 +205,22 @@ def _share_pieces(
 
 
 def _identity(config: DictConfig) -> dict[str, Any]:
-    """The composed YAML without what does not change the result: where the store lies and on what it is computed."""
+    """The composed YAML without what does not change the result: where the store lies and on what it is computed.
+
+    A material from a file is there in full, so that the store does not depend on the file.
+    """
     composed: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if file := composed.pop("material_file"):
+        from hpc.structure.material import load_material
+
+        composed["material"] = load_material(file).to_config()
     composed["store"] = {key: value for key, value in composed["store"].items() if key != "path"}
     del composed["device"]
     return composed
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="simulate")
-def main(config: DictConfig) -> None:
-    """Entry point of qd-simulate."""
+def _main(config: DictConfig) -> None:
     rank = 0
     try:
         from hpc.config import SimulateConfig
@@ -227,6 +239,21 @@ def main(config: DictConfig) -> None:
             time.sleep(_RANK_0_FIRST)
         print(f"qd-simulate: error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _word(word: str) -> str:
+    """A word of the command line: `material=PATH` is a file, and Hydra knows groups by name alone."""
+    key, _, value = word.partition("=")
+    if key != "material" or not value.lower().endswith((".yaml", ".yml", ".cif")):
+        return word
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"material_file='{escaped}'"
+
+
+def main() -> None:
+    """Entry point of qd-simulate."""
+    sys.argv[1:] = [_word(word) for word in sys.argv[1:]]
+    _main()
 
 
 if __name__ == "__main__":
