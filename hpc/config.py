@@ -208,7 +208,8 @@ class SimulateConfig:
             q = mapping("q", config["q"], keys=QConfig.__slots__)
             particles = mapping("particles", config["particles"], keys=ParticlesConfig.__slots__)
             store = mapping("store", config["store"], keys=StoreConfig.__slots__)
-            material = Material.from_config(config["material"])
+            file = config.get("material_file")
+            material = load_material(file) if file else Material.from_config(config["material"])
             if config["b_iso"]:
                 by_label = mapping("b_iso", config["b_iso"])
                 material = material.with_b_iso(
