@@ -21,7 +21,7 @@ __all__ = ["Distances", "bond_counts", "conformers", "distances", "with_hydrogen
 _CH_LENGTH = 1.10
 _XH_ANGLE = 107.0  # H-C-H of methyl and methylene groups
 _N_CONFORMER = 2000
-_BIN = 0.01
+_BIN = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Distances:
     r: np.ndarray
     """(n,) float64 [Å]."""
     weight: np.ndarray
-    """(n,) float64: ordered pairs of atoms per molecule at r; sums to n_a n_b, or n_a (n_a - 1) for one element."""
+    """(n,) float64: ordered pairs of atoms per molecule at r; sums to 2 n_a n_b, or n_a (n_a - 1) for one element."""
     width: np.ndarray
     """(n,) float64 [Å]: root mean square change of r by vibration."""
 

@@ -6,11 +6,12 @@
 the second half of the table where noise is large, h_ab follows its asymptote, with one k and ξ for all pairs
 (R. Evans, R. J. F. Leote de Carvalho, J. R. Henderson & D. C. Hoyle, J. Chem. Phys. 100, 591 (1994)):
 
-    1 + h_ab = (1 + c_ab) + [A_ab cos kr + B_ab sin kr] exp(-r/ξ)/r
+    1 + h_ab + p_ab = (1 + c_ab) + [A_ab cos kr + B_ab sin kr] exp(-r/ξ)/r
 
-c_ab is what fixed content and chance do to g far away, and is divided out. What an integral over r cannot know, the
-limit H_ab(0) = S(0) - 1 with S(0) = ρ k_B T κ_T of the measured compressibility, is mended by a Gaussian of Q of
-standard deviation 0.2 Å⁻¹.
+p_ab, the atoms of the same molecule in the same units, fills the hole that a chain makes in the others. c_ab is what
+fixed content and chance do to g far away, and is divided out. What an integral over r cannot know, the limit
+H_ab(0) = S(0) - 1 with S(0) = ρ k_B T κ_T of the measured compressibility, is mended by a Gaussian of Q of standard
+deviation 0.2 Å⁻¹.
 
 `hard_spheres`, for a liquid that has not been simulated: molecules are turned at random and their centres are those of
 hard spheres in the Percus-Yevick approximation (M. S. Wertheim, Phys. Rev. Lett. 10, 321 (1963)), whose packing η
@@ -22,14 +23,14 @@ Symbols: q [Å⁻¹], r [Å], ρ molecules per Å³.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from hpc.liquids.liquid import Liquid
-from hpc.liquids.molecule import conformers, with_hydrogens
+from hpc.liquids.molecule import Distances, conformers, with_hydrogens
 
 __all__ = ["STRUCTURES", "ordering", "percus_yevick", "simulated"]
 
@@ -41,12 +42,15 @@ _REACH = 50.0
 _MENDED_BELOW = 0.2
 
 
-def ordering(liquid: Liquid, q: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+def ordering(
+    liquid: Liquid, q: np.ndarray, molecule: Sequence[Distances]
+) -> dict[tuple[str, str], np.ndarray]:
     """Correlations between molecules.
 
     Args:
         liquid: the liquid.
         q: (q,) float64 [Å⁻¹], > 0.
+        molecule: its `distances`.
 
     Returns:
         For each pair of elements a <= b, (q,) float64 H_ab: tends to S(0) - 1 at small q and to 0 at large q.
@@ -56,7 +60,7 @@ def ordering(liquid: Liquid, q: np.ndarray) -> dict[tuple[str, str], np.ndarray]
     """
     kind = liquid.structure.get("kind")
     if kind == "table":
-        return simulated(liquid, q, _table(liquid.name))
+        return simulated(liquid, q, molecule, _table(liquid.name))
     if kind == "hard_spheres":
         return _hard_spheres(liquid, q)
     raise ValueError(
@@ -79,7 +83,9 @@ def _table(name: str) -> Mapping[str, Any]:
     return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def simulated(liquid: Liquid, q: np.ndarray, table: Mapping[str, Any]) -> dict[tuple[str, str], np.ndarray]:
+def simulated(
+    liquid: Liquid, q: np.ndarray, molecule: Sequence[Distances], table: Mapping[str, Any]
+) -> dict[tuple[str, str], np.ndarray]:
     """H_ab from the mapping of a table; arguments, result and errors as `ordering`."""
     width = float(table["bin_angstrom"])
     h = {}
@@ -90,8 +96,14 @@ def simulated(liquid: Liquid, q: np.ndarray, table: Mapping[str, Any]) -> dict[t
                 f"`python benchmarks/simulate_liquids.py {liquid.name}`"
             )
         h[a, b] = np.asarray(table["h"][f"{a}-{b}"], dtype=np.float64)
-    r, extended = _extended(h, width)
-    shell = liquid.number_density * 4 * np.pi * (r**2 + width**2 / 12) * width
+    edge = width * np.arange(int(_REACH / width) + 1)
+    r, shell = (edge[1:] + edge[:-1]) / 2, liquid.number_density * 4 / 3 * np.pi * np.diff(edge**3)
+    own = {}
+    for part in molecule:
+        a, b = part.elements
+        pairs = liquid.composition[a] * liquid.composition[b] * (1 if a == b else 2)
+        own[a, b] = np.histogram(part.r, edge, weights=part.weight)[0] / shell / pairs
+    extended = _extended(r, h, own)
     waves = np.sinc(np.outer(q, r) / np.pi)
     near_zero = np.exp(-((q / _MENDED_BELOW) ** 2) / 2)
     return {
@@ -101,32 +113,33 @@ def simulated(liquid: Liquid, q: np.ndarray, table: Mapping[str, Any]) -> dict[t
 
 
 def _extended(
-    h: dict[tuple[str, str], np.ndarray], width: float
-) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
-    """The middles of the bins up to `_REACH`, and h on them with its asymptote."""
+    r: np.ndarray, h: dict[tuple[str, str], np.ndarray], own: dict[tuple[str, str], np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+    """The table on all of r, continued by its asymptote; `own` is p_ab."""
     n = len(next(iter(h.values())))
-    r = width * (np.arange(int(_REACH / width)) + 0.5)
-    fitted = slice(int(_ASYMPTOTE_FROM * n), n)
-    x = r[fitted]
-    data = np.stack([values[fitted] for values in h.values()], axis=1)
+    first = int(_ASYMPTOTE_FROM * n)
+    x = r[first:n]
+    own = {pair: own.get(pair, np.zeros_like(r)) for pair in h}
+    data = np.stack([x * (values + own[pair][:n])[first:] for pair, values in h.items()], axis=1)
     k, decay = (grid.ravel()[:, None] for grid in np.meshgrid(_WAVE_NUMBERS, _DECAYS))
+    # Everything times r: the counting error of h falls like 1/r.
     design = np.stack(
-        [np.ones((k.size, x.size)), *(wave(k * x) * np.exp(-x / decay) / x for wave in (np.cos, np.sin))],
+        [
+            np.broadcast_to(x, (k.size, x.size)),
+            *(wave(k * x) * np.exp(-x / decay) for wave in (np.cos, np.sin)),
+        ],
         axis=2,
     )
-    weighted = design * x[:, None]  # the counting error of h falls like 1/r
-    coefficients = np.linalg.pinv(weighted) @ (data * x[:, None])
-    misfit = ((weighted @ coefficients - data * x[:, None]) ** 2).sum(axis=(1, 2))
-    best = int(misfit.argmin())
+    coefficients = np.linalg.pinv(design) @ data
+    best = int(((design @ coefficients - data) ** 2).sum(axis=(1, 2)).argmin())
     tail = np.stack([wave(k[best] * r) * np.exp(-r / decay[best]) / r for wave in (np.cos, np.sin)], axis=1)
-    part = np.clip((r / (n * width) - _ASYMPTOTE_FROM) / (1 - _ASYMPTOTE_FROM), 0, 1)
-    share = np.cos(np.pi / 2 * part) ** 2
+    share = np.cos(np.pi / 2 * np.clip((r - x[0]) / (x[-1] - x[0]), 0, 1)) ** 2
     result = {}
     for (pair, values), c in zip(h.items(), coefficients[best].T, strict=True):
         inside = np.zeros_like(r)
         inside[:n] = (1 + values) / (1 + c[0]) - 1
-        result[pair] = share * inside + (1 - share) * (tail @ c[1:]) / (1 + c[0])
-    return r, result
+        result[pair] = share * inside + (1 - share) * (tail @ c[1:] / (1 + c[0]) - own[pair])
+    return result
 
 
 def percus_yevick(q: np.ndarray, diameter: float, packing: float) -> np.ndarray:

@@ -143,7 +143,7 @@ def _parts(
         intra += (f[a] * f[b].conj()).real * _debye_sum(pair, q)
     amplitude2 = np.abs(sum(n * f[element] for element, n in liquid.composition.items())) ** 2
     between = np.zeros_like(q)
-    for (a, b), h in ordering(liquid, q).items():
+    for (a, b), h in ordering(liquid, q, pairs).items():
         count = liquid.composition[a] * liquid.composition[b] * (1 if a == b else 2)
         between += count * (f[a] * f[b].conj()).real * h
     return free, intra, amplitude2, between / amplitude2
