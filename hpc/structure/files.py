@@ -29,6 +29,7 @@ import numpy as np
 
 from hpc.structure.atoms import CLOSEST, Atoms, make_atoms
 from hpc.structure.material import Kind, Material, equivalent_positions
+from hpc.structure.material_checks import check_crystal
 from hpc.structure.sites import cell_vectors
 
 __all__ = ["is_crystal", "read_material", "read_structure", "repeat_cell"]
@@ -236,7 +237,17 @@ def read_material(path: str | Path) -> Material:
     )
     equivalent = _equivalent(material)
     _refuse_alternatives(path, material, equivalent)
-    return replace(material, positions=tuple(tuple(images[0].tolist()) for images in equivalent))
+    material = replace(material, positions=tuple(tuple(_in_cell(images[0])) for images in equivalent))
+    try:
+        check_crystal(material)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return material
+
+
+def _in_cell(position: np.ndarray) -> list[float]:
+    """Fractional coordinates 0 <= x < 1; -1e-17 is 0, not 1."""
+    return [0.0 if x == 1.0 else float(x) for x in position % 1]
 
 
 def _space_group(path: Path, small: Any) -> Any:
@@ -318,7 +329,8 @@ def _refuse_alternatives(path: Path, material: Material, equivalent: list[np.nda
         if (~shared & (distance < limit)).any():
             raise ValueError(
                 f"{path}: the sites {one.label} and {two.label} are {distance[~shared].min():.3g} Å apart, closer than "
-                "a bond: alternative positions of one atom are not supported; keep one of them"
+                "a bond: alternative positions of one atom are not supported; keep one of them, or write a material "
+                "file (.yaml), where independent occupancies are what is asked for (conf/material/fapbbr3.yaml)"
             )
     if (total > 1 + 1e-6).any():
         kind = material.kinds[int(total.argmax())]
