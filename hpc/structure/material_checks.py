@@ -57,9 +57,11 @@ def read_number(name: str, value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     try:
-        return float(Fraction(value))
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} must be a number, or a fraction such as 1/3, got {value!r}") from None
+        if isinstance(value, str):
+            return float(Fraction(value))
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ValueError(f"{name} must be a number, or a fraction such as 1/3, got {value!r}")
 
 
 def read_position(label: str, value: Any) -> tuple[float, ...]:
