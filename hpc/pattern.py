@@ -2,6 +2,7 @@
 
     qd-pattern sphere --material pbs --diameter-nm 4 --energy-kev 22 --q 0.5 20 0.01 -o out.xy
     qd-pattern sphere --material pbs --diameter-nm 4 --sigma 0.1 --strain 0.002 --wavelength 1.5406 --q 1 7 0.01
+    qd-pattern sphere --material pbs --diameter-nm 4 --sigma 0.1 --instrument lab_cu --solvent toluene=0.4 -o dots.xye
     qd-pattern cube --material pbs --diameter-nm 4 --set lattice.alpha_deg=89.6 --energy-kev 22 --q 1 20 0.01 -o out.xy
     qd-pattern cluster.xyz --energy-kev 22 --b-iso Pb=1.3 S=1.2 --q 0.5 20 0.01 -o out.xy
     qd-pattern cds.cif --repeat 8 8 6 --energy-kev 22 --q 0.5 20 0.01 -o block.xy
@@ -25,6 +26,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hpc.instrument.options import add_options
 
 if TYPE_CHECKING:
     from hpc.mpi import World
@@ -52,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--output-kind", choices=_KINDS, default="iq", help="I(Q), S(Q), F(Q), G(r) or partials; default iq"
     )
-    out.add_argument(
-        "--q", nargs=3, type=float, required=True, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included"
-    )
+    out.add_argument("--q", nargs=3, type=float, metavar=("MIN", "MAX", "STEP"), help="1/Å, MAX included")
     out.add_argument("--r", nargs=3, type=float, metavar=("MIN", "MAX", "STEP"), help="Å, for G(r)")
     out.add_argument("--lorch", action="store_true", help="G(r) with the window sin(πQ/Q_max)/(πQ/Q_max)")
     out.add_argument("--per-atom", action="store_true", help="divide I(Q) by the number of atoms")
@@ -119,8 +120,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="GROUP.KEY=VALUE",
         help="single values, for example lattice.alpha_deg=89.5 shape.aspect=0.8",
     )
+    model.add_argument(
+        "--texture",
+        nargs="+",
+        metavar="HKL=GAIN",
+        help="oriented samples: gain of all reflections of a direction, for example 111=2 200=0.5 or 1,-1,0=3",
+    )
+    model.add_argument(
+        "--texture-by",
+        choices=("direction", "reflection"),
+        default="direction",
+        help="one gain for 111, 222, 333, ... (default), or for each reflection",
+    )
     model.add_argument("--realisations", type=int, help="particles averaged over where chance has a part")
     model.add_argument("--seed", type=int, default=0, help="of those particles; default 0")
+
+    add_options(parser)
 
     engine = parser.add_argument_group("engine")
     engine.add_argument(
@@ -163,15 +178,17 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
     """
     from hpc.absorption import notes_near_edges
     from hpc.device import select_device
+    from hpc.instrument.options import choose_instrument, record
     from hpc.pattern_options import beam_of, check_numbers, q_of, r_of
     from hpc.pattern_output import columns_of, places, write_columns, write_xyz
     from hpc.pattern_sources import atoms_of, is_model, sums_of
     from hpc.progress import Progress
 
     check_numbers(chosen)
+    instrument = choose_instrument(chosen)
     q, beam = q_of(chosen), beam_of(chosen)
     r = r_of(chosen) if chosen.output_kind == "gr" else None
-    targets = places(chosen.source, chosen.output, chosen.output_kind)
+    targets = places(chosen.source, chosen.output, chosen.output_kind if instrument is None else "recorded")
     if chosen.save_structure is not None and len(targets) > 1:
         raise ValueError("--save-structure writes the atoms of one source; run the others apart")
     device = select_device(chosen.device, local_rank=world.local_rank)
@@ -189,6 +206,9 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
                     continue
                 for note in notes_near_edges((kind.element for kind in sums.kinds), beam):
                     _log.info("%s", note)
+                if instrument is not None:
+                    columns, recorded = record(columns, instrument, chosen)
+                    described |= recorded
                 write_columns(columns, {**described, **_common(chosen, beam)}, target)
                 if target is not None:
                     _say_written(target.path, columns)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTENSIONS", "Columns", "Target", "columns_of", "places", "write_columns", "write_xyz"]
 
 #: Kind of output -> extension of its files.
-EXTENSIONS = {"iq": "xy", "sq": "sq", "fq": "fq", "gr": "gr", "partials": "partials"}
+EXTENSIONS = {"iq": "xy", "sq": "sq", "fq": "fq", "gr": "gr", "partials": "partials", "recorded": "xye"}
 #: Titles and columns, the first being Q or r.
 Columns = tuple[list[str], "list[np.ndarray]"]
 
