@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan"]
 
+# What the numbers of a store depend on.
+_SOFTWARE = ("debye-dots", "numpy", "numba", "scipy", "periodictable", "xraydb", "xraylib", "zarr")
+
 
 class Plan:
     """The same on every rank."""
@@ -114,10 +117,7 @@ class Plan:
                 "units": {"q": "1/angstrom", "diameter": "nm", "intensity": unit},
                 "config": {**identity, "device": self._device.kind},
                 "seed": config.seed,
-                "software": {
-                    name: version(name)
-                    for name in ("debye-dots", "numpy", "numba", "scipy", "xraydb", "zarr")
-                },
+                "software": {name: version(name) for name in _SOFTWARE},
                 "git_commit": _git_commit(),
                 # Not the number of cores: a rank that is pinned to one of them writes the same bytes.
                 "device": "CPU" if self._device.kind == "cpu" else self._device.name,

@@ -51,7 +51,7 @@ def _radiation(attrs: Mapping[str, Any]) -> str:
         wavelength = attrs["wavelength_angstrom"]
         return "neutrons" if wavelength is None else f"neutrons of {wavelength:g} Å"
     energy = attrs["energy_kev"]
-    return f"{attrs['radiation']}, " + ("without f' and f''" if energy is None else f"{energy:g} keV")
+    return f"{attrs['radiation']}, " + ("without f' and f''" if energy is None else f"{energy} keV")
 
 
 def _verify(path: str) -> None:
