@@ -210,7 +210,7 @@ def _identity(config: DictConfig) -> dict[str, Any]:
     A material from a file is there in full, so that the store does not depend on the file.
     """
     composed: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if file := composed.pop("material_file"):
+    if file := composed.pop("material_file", None):
         from hpc.structure.material import load_material
 
         composed["material"] = load_material(file).to_config()
