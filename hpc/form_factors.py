@@ -4,7 +4,11 @@
 
 f0: Waasmaier & Kirfel, Acta Cryst. A51, 416 (1995), through xraydb; valid for s <= 6 Å⁻¹ (Q <= 75 Å⁻¹).
 f', f'': Chantler, J. Phys. Chem. Ref. Data 24, 71 (1995), through xraydb.
-Incoherent (Compton) scattering: S(s) of xraylib, electron units per atom, without the Breit-Dirac recoil factor.
+Incoherent (Compton) scattering: S(s) of xraylib, electron units per atom, without the loss by recoil; that is
+
+    R(Q, E) = (E'/E)²,   E/E' = 1 + (E / m c²) (1 - cos 2θ),   1 - cos 2θ = 2 (Q / Q_back)²,   Q_back = 4π E / hc
+
+for a detector that counts photons (Breit & Dirac: G. Breit, Phys. Rev. 27, 362 (1926)).
 
 Symbols: q [Å⁻¹], E photon energy [keV], λ wavelength [Å].
 """
@@ -20,6 +24,7 @@ __all__ = [
     "check_energy",
     "compton",
     "energy_of_wavelength",
+    "recoil",
     "scattering_factor",
 ]
 
@@ -28,6 +33,8 @@ HC_KEV_ANGSTROM = 12.398419843320026
 
 #: Waasmaier and Kirfel fitted f0 up to s = 6 Å⁻¹ [Å⁻¹].
 Q_MAX = 4 * np.pi * 6.0
+# Rest energy of the electron [keV] (CODATA 2018).
+_ELECTRON_KEV = 510.99895
 # First point of the tables of incoherent scattering functions, sin θ/λ [Å⁻¹].
 _COMPTON_FROM = 0.001
 
@@ -132,3 +139,28 @@ def compton(element: str, q: np.ndarray) -> np.ndarray:
     # Below its first point the table is continued by the limit of small s, where S is proportional to s².
     tabulated = np.maximum(s, _COMPTON_FROM)
     return np.array([xraylib.SF_Compt(z, value) for value in tabulated]) * (s / tabulated) ** 2
+
+
+def recoil(q: np.ndarray, energy_kev: float, *, power: int = 2) -> np.ndarray:
+    """Loss of Compton scattering by recoil, to multiply `compton` with.
+
+    Args:
+        q: (q,) float64 [Å⁻¹] of elastic scattering, at most 4π/λ.
+        energy_kev: photon energy [keV].
+        power: 2 for a detector that counts photons, 3 for one that adds up their energy.
+
+    Returns:
+        (q,) float64, R = (E'/E)^power, 1 at q = 0.
+
+    Raises:
+        ValueError: no energy, or q that no angle reaches.
+    """
+    energy_kev = check_energy(energy_kev)
+    furthest = 4 * np.pi * energy_kev / HC_KEV_ANGSTROM
+    q = np.asarray(q, dtype=np.float64)
+    if q.size and not (q.min() >= 0 and q.max() <= furthest):
+        raise ValueError(
+            f"q must lie in 0 to {furthest:.4g} Å⁻¹ (2θ = 180°) at {energy_kev:g} keV, "
+            f"got {q.min():g} to {q.max():g}"
+        )
+    return (1 + 2 * energy_kev / _ELECTRON_KEV * (q / furthest) ** 2) ** -float(power)

@@ -5,7 +5,14 @@ import pytest
 import xraydb
 import xraylib
 
-from hpc.form_factors import check_element, check_energy, compton, energy_of_wavelength, scattering_factor
+from hpc.form_factors import (
+    check_element,
+    check_energy,
+    compton,
+    energy_of_wavelength,
+    recoil,
+    scattering_factor,
+)
 
 Q = np.array([0.0, 0.5, 3.0, 12.0, 30.0])
 
@@ -93,3 +100,56 @@ def test_compton_reaches_zero_without_a_gap(element):
     s = compton(element, np.linspace(0.0, 0.02, 41))
     assert s[0] == 0.0
     assert (np.diff(s) > 0).all()
+
+
+def test_deuterium_has_the_electrons_of_hydrogen():
+    assert check_element("D") == "H"
+    np.testing.assert_array_equal(
+        scattering_factor("D", Q, energy_kev=22.0), scattering_factor("H", Q, energy_kev=22.0)
+    )
+    np.testing.assert_array_equal(compton("D", Q), compton("H", Q))
+
+
+# f' and f'' at Mo Kα and Cu Kα of International Tables C (1992), Table 4.2.6.8, as in SHELXL: another calculation.
+INTERNATIONAL_TABLES = [
+    ("S", 17.479, 0.1246, 0.1234),
+    ("S", 8.048, 0.3331, 0.5567),
+    ("Se", 17.479, -0.0929, 2.2259),
+    ("Br", 17.479, -0.2901, 2.4595),
+    ("Cd", 17.479, -0.8075, 1.2024),
+    ("Au", 17.479, -2.0133, 8.8022),
+    ("Pb", 17.479, -3.3944, 10.1111),
+    ("Pb", 8.048, -4.0753, 8.5060),
+]
+
+
+@pytest.mark.parametrize(("element", "energy", "real", "imaginary"), INTERNATIONAL_TABLES)
+def test_forward_scattering_is_z_plus_f1_with_f2_of_the_international_tables(
+    element, energy, real, imaginary
+):
+    """f(0) = Z + f' + i f''; the two calculations of f' differ by up to 0.35 electrons for the heaviest elements."""
+    z = xraylib.SymbolToAtomicNumber(element)
+    f = scattering_factor(element, np.zeros(1), energy_kev=energy)[0]
+    assert f.real - z == pytest.approx(real, abs=0.35)
+    assert f.imag == pytest.approx(imaginary, rel=0.05)
+
+
+@pytest.mark.parametrize("energy", [8.048, 22.0, 60.0])
+def test_recoil_is_that_of_klein_and_nishina(energy):
+    """Klein-Nishina over Thomson is (E'/E)² up to a term of second order in the energy loss."""
+    angle = np.linspace(0.05, 3.1, 40)
+    q = 4 * np.pi * energy / 12.398419843 * np.sin(angle / 2)
+    exact = [xraylib.DCS_KN(energy, a) / xraylib.DCS_Thoms(a) for a in angle]
+    loss = 1 - recoil(q, energy, power=1)
+    assert np.all(np.abs(recoil(q, energy) - exact) < 1e-4 + loss**2)
+    assert recoil(np.zeros(1), energy)[0] == 1
+    np.testing.assert_allclose(recoil(q, energy, power=3), recoil(q, energy) ** 1.5)
+
+
+def test_recoil_at_wide_angles_is_not_small():
+    """At 22 keV and 20 Å⁻¹ a counting detector sees 13 % less than S(s)."""
+    assert recoil(np.array([20.0]), 22.0)[0] == pytest.approx(0.874, abs=0.002)
+    with pytest.raises(ValueError, match=r"q must lie in 0 to 22\.3 Å⁻¹ \(2θ = 180°\) at 22 keV, got 25"):
+        recoil(np.array([25.0]), 22.0)
+    with pytest.raises(ValueError, match="energy is missing"):
+        recoil(np.array([1.0]), None)

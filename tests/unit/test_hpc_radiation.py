@@ -56,6 +56,18 @@ def test_one_line_of_copper_is_the_first_of_its_doublet():
     assert two.beam == {"particle": "xray", "energy_kev": two.energy_kev, "wavelength": None}
 
 
+@pytest.mark.parametrize(
+    ("name", "mean", "shift"),
+    [("cu_kalpha", 1.54187, 0.00084), ("mo_kalpha", 0.7108, 0.0021), ("ag_kalpha", 0.5609, 0.0027)],
+)
+def test_mean_of_a_doublet(name, mean, shift):
+    """The means that powder programs use, and by how much they differ from Kα1: it would look like a strain."""
+    radiation = load_radiation(name)
+    assert radiation.mean_wavelength == pytest.approx(mean, abs=1e-4)
+    assert radiation.mean_wavelength / radiation.wavelength - 1 == pytest.approx(shift, rel=0.02)
+    assert load_radiation("cu_kalpha1").mean_wavelength == load_radiation("cu_kalpha1").wavelength
+
+
 def test_a_synchrotron_is_told_its_energy_and_neutrons_their_wavelength():
     assert load_radiation("synchrotron", energy_kev=22.0).energy_kev == pytest.approx(22.0, rel=1e-15)
     assert load_radiation("synchrotron", wavelength=0.5636).energy_kev == pytest.approx(21.9986, abs=1e-4)
