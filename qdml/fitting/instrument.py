@@ -8,15 +8,22 @@ Symbols: q [Å⁻¹] uniform; zero: what the instrument's 2θ is too large by [r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
 from hpc.instrument.angles import cos_theta, zero_shift
+from hpc.instrument.resolution import broaden, widths
+
+if TYPE_CHECKING:
+    from hpc.instrument.setup import Instrument
 
 __all__ = ["Optics"]
+
+# A wavelength this close to the first line [relative] is that of the radiation, or the mean of its lines.
+_SAME_LINE = 3e-3
 
 
 class Optics:
@@ -26,36 +33,62 @@ class Optics:
         self,
         q: np.ndarray,
         *,
-        wavelengths: tuple[float, ...] | None,
-        weights: tuple[float, ...] = (1.0,),
-        broaden: Callable[[np.ndarray], np.ndarray] | None = None,
+        wavelength: float | None,
+        lines: Sequence[tuple[float, float]] = (),
+        resolution: tuple[float, float, float, float, float] | None = None,
     ) -> None:
-        """Tabulate positions.
+        """Tabulate widths and positions.
 
         Args:
             q: (q,) float64 [Å⁻¹], uniform.
-            wavelengths: lines [Å], the reference first; None where 2θ is unknown, then there is no zero error.
-            weights: their relative intensities.
-            broaden: (row, q) -> (row, q), the resolution; None for a perfect one.
+            wavelength: with which 2θ has become Q [Å]; None where it is unknown, then there is no zero error.
+            lines: wavelength [Å] and relative intensity of each; none for the one above.
+            resolution: u, v, w [rad²], x, y [rad] of `hpc.instrument.resolution`; None for a perfect one.
         """
-        self._q, self._broaden = q, broaden
-        self._lines = list(zip(wavelengths, weights, strict=True)) if wavelengths else []
-        if wavelengths:
-            # dQ/d2θ = (2π/λ) cos θ
-            self._slope = 2 * np.pi / wavelengths[0] * cos_theta(q, wavelengths[0])
+        self._q = q
+        self._wavelength, self._lines = wavelength, list(lines)
+        self._widths: tuple[np.ndarray, np.ndarray | None] | None = None
+        if wavelength is None:
+            return
+        self._lines = self._lines or [(wavelength, 1.0)]
+        self._moved = len(self._lines) > 1
+        # dQ/d2θ = (2π/λ) cos θ
+        self._slope = 2 * np.pi / wavelength * cos_theta(q, wavelength)
+        if resolution is not None:
+            sigma, gamma = widths(q, wavelength, *resolution)
+            self._widths = sigma, gamma if gamma.any() else None
 
     @classmethod
-    def of(cls, instrument: Any, q: np.ndarray, *, energy_kev: float | None) -> Optics:
-        """The optics of a set-up of `hpc.instrument`, or, without one, of a perfect instrument at this energy.
+    def of(cls, instrument: Instrument | None, q: np.ndarray, *, energy_kev: float | None) -> Optics:
+        """The optics of a set-up, or, without one, of a perfect instrument at this energy.
 
         Args:
             instrument: the set-up, or None.
             q: (q,) float64 [Å⁻¹], uniform.
-            energy_kev: photon energy [keV] of the pattern; None where 2θ is unknown.
+            energy_kev: photon energy [keV] with which 2θ has become Q; None where it is unknown.
+
+        Raises:
+            ValueError: the energy is unknown but the instrument needs it, or is not that of the instrument's lines.
         """
+        wavelength = None if energy_kev is None else HC_KEV_ANGSTROM / energy_kev
         if instrument is None:
-            return cls(q, wavelengths=None if energy_kev is None else (HC_KEV_ANGSTROM / energy_kev,))
-        raise NotImplementedError
+            return cls(q, wavelength=wavelength)
+        if wavelength is None:
+            raise ValueError(
+                f"the resolution of {instrument.name} depends on the angle: the wavelength is needed beside --q-unit; "
+                "add --wavelength or --energy-kev"
+            )
+        radiation = instrument.radiation
+        lines = list(zip(radiation.wavelengths, radiation.weights, strict=True))
+        if len(lines) == 1:
+            # A monochromatic beam has the wavelength that is asked for.
+            lines = []
+        elif abs(wavelength / radiation.wavelength - 1) > _SAME_LINE:
+            raise ValueError(
+                f"{instrument.name} has the lines {', '.join(f'{one:.5f}' for one in radiation.wavelengths)} Å, the "
+                f"pattern {wavelength:.5f} Å; give the wavelength of the instrument, or another --instrument"
+            )
+        return cls(q, wavelength=wavelength, lines=lines, resolution=instrument.resolution.radians())
 
     def apply(self, rows: np.ndarray, *, zero: float, slopes: bool) -> np.ndarray:
         """Rows as the instrument shows them.
@@ -70,16 +103,26 @@ class Optics:
         """
         from scipy.interpolate import CubicSpline
 
-        if self._broaden is not None:
-            rows = self._broaden(rows)
         last = np.zeros((rows.shape[0], int(slopes), rows.shape[2]))
-        if not self._lines or (zero == 0 and len(self._lines) == 1 and not slopes):
+        if self._wavelength is None:
             return np.concatenate((rows, last), axis=1)
+        if self._widths is not None:
+            sigma, gamma = self._widths
+            rows = broaden(
+                rows,
+                sigma,
+                gamma,
+                step=float(self._q[-1] - self._q[0]) / (len(self._q) - 1),
+                sigma_max=float(sigma.max()),
+                gamma_max=0.0 if gamma is None else float(gamma.max()),
+            )
+        if zero == 0 and not self._moved and not slopes:
+            return rows
         shown = np.zeros_like(rows)
         shift, bend = self._shift(zero)
         spline = CubicSpline(self._q, rows, axis=-1)
         for wavelength, weight in self._lines:
-            ratio = self._lines[0][0] / wavelength
+            ratio = self._wavelength / wavelength
             position = (self._q + shift) * ratio
             shown += weight * spline(position)
             if slopes:
@@ -88,6 +131,7 @@ class Optics:
 
     def _shift(self, zero: float) -> tuple[np.ndarray, np.ndarray]:
         """(q,) ΔQ of `hpc.instrument.angles.zero_shift`, and its derivative by the zero error."""
-        shift = zero_shift(self._q, self._lines[0][0], zero)
+        assert self._wavelength is not None
+        shift = zero_shift(self._q, self._wavelength, zero)
         slope = -0.5 * self._q * np.sin(zero / 2) - self._slope * np.cos(zero / 2)
         return shift, slope

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hpc.structure.variant import Variant
 
 if TYPE_CHECKING:
+    from hpc.instrument.setup import Instrument
     from qdml.measured.patterns import Pattern
 
 __all__ = ["FitSettings", "fit_settings"]
@@ -25,7 +26,7 @@ class FitSettings:
     """Liquids of `conf/liquid/` by name, or measured patterns."""
     fixed: Mapping[str, float]
     """Parameters that are held: their names in `DotModel.names`; or `diameter_nm`, together with `sigma`."""
-    instrument: Any
+    instrument: Instrument | None
     """An `hpc.instrument` set-up, or None for perfect resolution and one line."""
     q_step: float
     q_range: tuple[float, float]
@@ -106,7 +107,7 @@ def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> Fit
 
     Args:
         variants: one sort of dots or several.
-        changes: fields of `FitSettings`.
+        changes: fields of `FitSettings`. An instrument brings the largest `zero_deg` that it is known for.
 
     Raises:
         ValueError: an unknown field, or a value that nobody can mean.
@@ -121,5 +122,7 @@ def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> Fit
     if unknown := sorted(set(values) - known):
         raise ValueError(f"settings of a fit are {sorted(known)}, got {unknown}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if values["instrument"] is not None and "zero_deg" not in changes:
+        values["zero_deg"] = max(map(abs, values["instrument"].random.zero_deg))
     chosen = (variants,) if isinstance(variants, Variant) else tuple(variants)
     return FitSettings(variants=chosen, **values)
