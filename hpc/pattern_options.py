@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from hpc.radiation import Beam
     from hpc.structure.variant import Motion, Variant
 
-__all__ = ["beam_of", "check_numbers", "list_shapes", "q_of", "r_of", "read_b_iso", "variant_of"]
+__all__ = [
+    "beam_of",
+    "check_numbers",
+    "list_shapes",
+    "motion_of",
+    "q_of",
+    "r_of",
+    "read_b_iso",
+    "texture_of",
+    "variant_of",
+]
 
 
 def list_shapes() -> list[str]:
@@ -147,6 +157,31 @@ def variant_of(chosen: argparse.Namespace, *, shape: str, material: str | Path) 
         group, key, value = _assignment(word, GROUPS)
         groups[group] = {**groups.get(group, {}), key: value}
     return Variant.from_config({"material": crystal, **groups})
+
+
+def texture_of(chosen: argparse.Namespace) -> dict[tuple[int, int, int], float]:
+    """`111=2.0 1,-1,0=0.5`: gains by indices of reflections.
+
+    Raises:
+        ValueError: not of this form, or an output that orientation has no meaning for.
+    """
+    gains: dict[tuple[int, int, int], float] = {}
+    for word in chosen.texture or ():
+        name, sign, number = word.partition("=")
+        try:
+            h, k, l = (int(index) for index in (name.split(",") if "," in name else name))
+            gains[h, k, l] = float(number)
+        except ValueError:
+            raise ValueError(
+                f"--texture takes HKL=GAIN, for example 111=2 or 10,0,0=0.5, got {word!r}"
+            ) from None
+        if not (sign and (h or k or l)):
+            raise ValueError(f"--texture takes HKL=GAIN of a reflection, for example 111=2, got {word!r}")
+    if gains and chosen.output_kind != "iq":
+        raise ValueError(
+            f"--texture changes I(Q); S, F, G and partials are those of random orientation, got {chosen.output_kind}"
+        )
+    return gains
 
 
 def motion_of(chosen: argparse.Namespace) -> Motion:

@@ -17,11 +17,12 @@ import numpy as np
 from hpc.debye import PairSums, coefficients, sums_of_atoms
 from hpc.device import Device
 from hpc.mpi import World
-from hpc.pattern_options import list_shapes, motion_of, read_b_iso, variant_of
+from hpc.pattern_options import list_shapes, motion_of, read_b_iso, texture_of, variant_of
 from hpc.structure.atoms import Atoms, make_atoms
 from hpc.structure.files import is_crystal, read_structure
 from hpc.structure.material import Kind
 from hpc.structure.variant import plain_changes
+from hpc.texture import texture_gain
 
 if TYPE_CHECKING:
     from hpc.radiation import Beam
@@ -45,6 +46,7 @@ _MODEL_OPTIONS: dict[str, Any] = {
     "sigma": 0.0,
     "strain": 0.0,
     "realisations": None,
+    "texture": None,
 }
 
 
@@ -78,7 +80,14 @@ def sums_of(
     if is_model(source, chosen):
         variant = _variant(source, chosen)
         coefficients(variant.material.kinds, q[[0, -1]], **beam)
-        sums = _sums_of_model(variant, chosen, q, device)
+        gains = texture_of(chosen)
+        # Refused before anything is counted.
+        texture = (
+            texture_gain(variant.material, q, gains, by=chosen.texture_by, strain=chosen.strain)
+            if gains
+            else None
+        )
+        sums = dataclasses.replace(_sums_of_model(variant, chosen, q, device), texture=texture)
         described = {
             "shape": variant.shape.name,
             "material": variant.material.name,
@@ -89,6 +98,7 @@ def sums_of(
             "centres": " ".join(str(centre) for centre in variant.centres),
             "b_iso": " ".join(f"{kind.label}={kind.b_iso:g}" for kind in variant.material.kinds),
             "variant": variant.to_mapping(),
+            "texture": " ".join([*chosen.texture, f"by {chosen.texture_by}"]) if gains else None,
             "realisations": chosen.realisations,
             "seed": chosen.seed,
         }

@@ -178,6 +178,8 @@ class PairSums:
     """No two atoms are farther apart [Å]."""
     near: NearPart | None = None
     """How near neighbours move together, and a halo; None where every atom moves by itself."""
+    texture: np.ndarray | None = None
+    """(q,) float64, of `hpc.texture.texture_gain`: what an oriented sample adds to `iq`, over its Bragg part."""
 
     @property
     def n_occupied(self) -> float:
@@ -200,6 +202,8 @@ class PairSums:
         total = intensity(self.partial, self.n_atoms, terms.pair(b_scale), terms.self)
         if self.near is not None:
             total = total + np.einsum("pq,pq->q", terms.undamped, self._near(terms, b_scale))
+        if self.texture is not None:
+            total = total + self.texture * self.bragg(b_scale=b_scale, **beam)
         return total / self.n_occupied if per_atom else total
 
     def bragg(self, *, per_atom: bool = False, b_scale: float = 1.0, **beam: Unpack[Beam]) -> np.ndarray:

@@ -15,10 +15,11 @@ real crystals depends on direction too; that is neglected.
 multiplies the Bragg part by a gain γ_g for each group of reflections: those of one direction (111, 222, 333, ...: dots
 that lie on a face favour all of them alike), or single reflections. Groups share Q smoothly,
 
-    w_g(Q) = Σ_{hkl in g} m_hkl e^{-(Q - Q_hkl)²/2b²} / the same sum over all reflections and 000
+    w_g(Q) = Σ_{hkl in g} m_hkl [1 + (Q - Q_hkl)²/b²]^{-2} / the same sum over all reflections and 000
 
-with multiplicities m and a blend b that is narrower than the reflections of the smallest dots. The direct beam, 000, is
-no group: small angles do not change. Where many reflections overlap, at high Q, their gains average.
+with multiplicities m: far from a reflection |F̄|² of a body with a sharp surface falls as the fourth power, and b is
+narrower than the reflections. The direct beam, 000, is no group: small angles do not change. Where many reflections
+overlap, at high Q, their gains average.
 
 A texture redistributes: over all directions of Q the gain of a reflection averages to 1, and one geometry sees one
 direction. The gains of the groups of one film are therefore free: they need not average to anything.
@@ -31,6 +32,7 @@ Symbols: q, Q [Å⁻¹], g group, a kind, x_a sites of a kind per atom, o occupa
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import array_api_compat
@@ -46,6 +48,7 @@ __all__ = [
     "group_labels",
     "reflection_groups",
     "reflections",
+    "texture_gain",
 ]
 
 Array = Any  # an array of any namespace that follows the array API standard
@@ -135,6 +138,11 @@ def _grouped(material: Material, q_last: float, by: By) -> tuple[Reflections, np
     return found, rank[inverse.ravel()], distinct[order]
 
 
+def _tail(x: np.ndarray) -> np.ndarray:
+    """The form of a reflection of a body with a sharp surface: 1 at its position, x⁻⁴ far away."""
+    return (1 + x**2) ** -2
+
+
 def group_labels(material: Material, q_last: float, *, by: By = "direction") -> list[tuple[int, int, int]]:
     """The indices that name the groups of `reflection_groups`, in their order: (1, 1, 1), (1, 0, 0), ...
 
@@ -151,7 +159,7 @@ def group_labels(material: Material, q_last: float, *, by: By = "direction") -> 
 
 
 def reflection_groups(
-    material: Material, q: np.ndarray, *, by: By = "direction", blend: float = 0.1
+    material: Material, q: np.ndarray, *, by: By = "direction", blend: float = 0.05
 ) -> np.ndarray:
     """The share w of each group of reflections at every Q.
 
@@ -159,7 +167,7 @@ def reflection_groups(
         material: any crystal.
         q: (q,) float64 [Å⁻¹], increasing.
         by: "direction" puts 111, 222, 333, ... together, "reflection" does not.
-        blend: b [Å⁻¹]; 0.1 is a third of the width of a reflection of a 2 nm dot.
+        blend: b [Å⁻¹]; 0.05 is about half of the width of a reflection of a 5 nm dot.
 
     Returns:
         (group, q) float64, groups by increasing Q of their first reflection (`group_labels` names them). The sum over
@@ -175,13 +183,69 @@ def reflection_groups(
         raise ValueError(
             f"{material.name} has no reflection up to {q[-1] + _BEYOND:g} 1/Å; use a larger Q range"
         )
-    # Logarithms: far from every reflection each Gaussian alone is below the smallest number.
-    log_share = np.full((len(names), len(q)), -np.inf)
+    share = np.zeros((len(names), len(q)))
     for position, multiplicity, g in zip(found.q, found.multiplicity, group, strict=True):
-        term = math.log(multiplicity) - 0.5 * ((q - position) / blend) ** 2
-        log_share[g] = np.logaddexp(log_share[g], term)
-    forward = -0.5 * (q / blend) ** 2
-    return np.exp(log_share - np.logaddexp.reduce(np.vstack((log_share, forward)), axis=0))
+        share[g] += multiplicity * _tail((q - position) / blend)
+    return share / (share.sum(axis=0) + _tail(q / blend))
+
+
+def texture_gain(
+    material: Material,
+    q: np.ndarray,
+    gains: Mapping[tuple[int, int, int], float],
+    *,
+    by: By = "direction",
+    blend: float = 0.05,
+    strain: float = 0.0,
+) -> np.ndarray:
+    """Σ_g (γ_g - 1) w_g(Q), from gains by indices; times the Bragg part it is what an oriented sample adds.
+
+    Args:
+        material: any crystal.
+        q: (q,) float64 [Å⁻¹], increasing.
+        gains: indices of a reflection or direction (any equivalent ones) -> gain >= 0; groups not named have 1.
+        by: as for `reflection_groups`; by direction, 200 is 100.
+        blend: b [Å⁻¹].
+        strain: ε of the crystal.
+
+    Returns:
+        (q,) float64, >= -1.
+
+    Raises:
+        ValueError: a gain below 0, indices of no group up to the end of q, or two that name the same group.
+    """
+    import gemmi
+
+    stretched = q * (1 + strain)
+    labels = group_labels(material, float(stretched[-1]), by=by)
+    operations = gemmi.find_spacegroup_by_name(material.space_group).operations()
+    factor = np.ones(len(labels))
+    named: dict[int, tuple[int, int, int]] = {}
+    for hkl, gain in gains.items():
+        if not (math.isfinite(gain) and gain >= 0):
+            raise ValueError(f"texture: the gain of {_name(hkl)} must be >= 0, got {gain}")
+        divisor = math.gcd(*hkl) if by == "direction" else 1
+        index = np.array([hkl]) // max(1, divisor)
+        h, k, l = (int(i) for i in _canonical(index, operations)[0])
+        if (h, k, l) not in labels:
+            some = ", ".join(_name(one) for one in labels[:8])
+            raise ValueError(
+                f"texture: {_name(hkl)} is no reflection of {material.name} ({material.space_group}) up to "
+                f"{q[-1] + _BEYOND:.3g} 1/Å; there are {some}, ..."
+            )
+        group = labels.index((h, k, l))
+        if group in named:
+            raise ValueError(
+                f"texture: {_name(named[group])} and {_name(hkl)} are one {by}; give one gain for both"
+            )
+        named[group], factor[group] = hkl, gain
+    return (factor - 1) @ reflection_groups(material, stretched, by=by, blend=blend)
+
+
+def _name(hkl: tuple[int, int, int]) -> str:
+    """111, or 10,2,0 and 1,-1,0 where digits alone would not do."""
+    separator = "" if all(0 <= i <= 9 for i in hkl) else ","
+    return separator.join(str(i) for i in hkl)
 
 
 def diffuse_terms(self_terms: Array, occupancy: Array, exponent: Array, b_scale: Array = 1.0) -> Array:
