@@ -183,8 +183,10 @@ def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
     }
     if options.instrument is not None:
         from hpc.instrument.setup import load_instrument
+        from qdml.fitting.instrument import wavelength_of
 
         changes["instrument"] = load_instrument(options.instrument)
+        wavelength_of(changes["instrument"], radiation.energy)
     given = {
         "q_range": options.q_range and tuple(options.q_range),
         "model_error": options.model_error,

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         radiation = Radiation(
             wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
         )
-        _run(options.files, radiation, options.model, options.output)
+        _run(options.files, radiation, options.model, options.output, options.instrument)
     except (ValueError, OSError) as error:
         print(f"qd-predict: error: {error}", file=sys.stderr)
         return 2
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
     )
+    parser.add_argument(
+        "--instrument",
+        metavar="NAME",
+        help="a choice of conf/instrument: resolution and lines of the simulated answer in the figure",
+    )
     unit = parser.add_argument_group("what the first column is; there is no default")
     unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
     unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
@@ -60,22 +65,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path) -> None:
+def _run(
+    files: Sequence[Path], radiation: Radiation, model: Path, output: Path, instrument: str | None
+) -> None:
     """Check everything, size every file, write the results.
 
     Raises:
-        ValueError: model, files or output folder cannot be used; nothing has been written.
+        ValueError: model, instrument, files or output folder cannot be used; nothing has been written.
     """
     from rich.console import Console
     from rich.progress import track
 
+    from hpc.instrument.setup import load_instrument
     from qdml.checkpoint import load_model
+    from qdml.fitting.instrument import wavelength_of
     from qdml.measured.answer import answer_pattern
     from qdml.measured.figure import draw_answer
     from qdml.measured.inference import model_grid, trained_windows
     from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
 
     module, card = load_model(model)
+    setup = None if instrument is None else load_instrument(instrument)
+    if setup is not None:
+        wavelength_of(setup, radiation.energy)
     window, _ = trained_windows(card)
     patterns = _read_all(files, radiation, model_grid(card), window)
     make_folder(output)
@@ -85,7 +97,7 @@ def _run(files: Sequence[Path], radiation: Radiation, model: Path, output: Path)
     for (pattern, on_grid), figure in track(
         list(zip(patterns, figures, strict=True)), description="Sizing", console=console, transient=True
     ):
-        answers.append(answer_pattern(module, card, pattern, on_grid))
+        answers.append(answer_pattern(module, card, pattern, on_grid, instrument=setup))
         draw_answer(output / figure, answers[-1])
     records = [
         answer.as_record() | {"figure": figure} for answer, figure in zip(answers, figures, strict=True)

@@ -20,7 +20,7 @@ from hpc.instrument.resolution import broaden, widths
 if TYPE_CHECKING:
     from hpc.instrument.setup import Instrument
 
-__all__ = ["Optics"]
+__all__ = ["Optics", "wavelength_of"]
 
 # A wavelength this close to the first line [relative] is that of the radiation, or the mean of its lines.
 _SAME_LINE = 3e-3
@@ -70,24 +70,13 @@ class Optics:
         Raises:
             ValueError: the energy is unknown but the instrument needs it, or is not that of the instrument's lines.
         """
-        wavelength = None if energy_kev is None else HC_KEV_ANGSTROM / energy_kev
         if instrument is None:
-            return cls(q, wavelength=wavelength)
-        if wavelength is None:
-            raise ValueError(
-                f"the resolution of {instrument.name} depends on the angle: the wavelength is needed beside --q-unit; "
-                "add --wavelength or --energy-kev"
-            )
+            return cls(q, wavelength=None if energy_kev is None else HC_KEV_ANGSTROM / energy_kev)
+        wavelength = wavelength_of(instrument, energy_kev)
         radiation = instrument.radiation
-        lines = list(zip(radiation.wavelengths, radiation.weights, strict=True))
-        if len(lines) == 1:
-            # A monochromatic beam has the wavelength that is asked for.
-            lines = []
-        elif abs(wavelength / radiation.wavelength - 1) > _SAME_LINE:
-            raise ValueError(
-                f"{instrument.name} has the lines {', '.join(f'{one:.5f}' for one in radiation.wavelengths)} Å, the "
-                f"pattern {wavelength:.5f} Å; give the wavelength of the instrument, or another --instrument"
-            )
+        # A monochromatic beam has the wavelength that is asked for.
+        several = len(radiation.wavelengths) > 1
+        lines = list(zip(radiation.wavelengths, radiation.weights, strict=True)) if several else []
         return cls(q, wavelength=wavelength, lines=lines, resolution=instrument.resolution.radians())
 
     def apply(self, rows: np.ndarray, *, zero: float, slopes: bool) -> np.ndarray:
@@ -135,3 +124,27 @@ class Optics:
         shift = zero_shift(self._q, self._wavelength, zero)
         slope = -0.5 * self._q * np.sin(zero / 2) - self._slope * np.cos(zero / 2)
         return shift, slope
+
+
+def wavelength_of(instrument: Instrument, energy_kev: float | None) -> float:
+    """The wavelength [Å] of a pattern, if the instrument can have measured it.
+
+    Args:
+        instrument: the set-up.
+        energy_kev: photon energy [keV] with which 2θ has become Q; None where it is unknown.
+
+    Raises:
+        ValueError: the energy is unknown, or not that of the instrument's lines.
+    """
+    if energy_kev is None:
+        raise ValueError(
+            f"the resolution of {instrument.name} depends on the angle: the wavelength is needed beside --q-unit; add "
+            "--wavelength or --energy-kev"
+        )
+    wavelength, lines = HC_KEV_ANGSTROM / energy_kev, instrument.radiation.wavelengths
+    if len(lines) > 1 and abs(wavelength / lines[0] - 1) > _SAME_LINE:
+        raise ValueError(
+            f"{instrument.name} has the lines {', '.join(f'{one:.5f}' for one in lines)} Å, the pattern "
+            f"{wavelength:.5f} Å; give the wavelength of the instrument, or another --instrument"
+        )
+    return wavelength

@@ -25,6 +25,8 @@ from qdml.measured.patterns import OnGrid, Pattern
 if TYPE_CHECKING:
     from torch import nn
 
+    from hpc.instrument.setup import Instrument
+
 __all__ = ["Answer", "answer_pattern", "doubts"]
 
 # Synchrotron patterns of dots of the named size reach 0.965 and more, with a size 50 % off 0.89 and less, a
@@ -101,7 +103,14 @@ class Answer:
         }
 
 
-def answer_pattern(module: nn.Module, card: Mapping[str, Any], pattern: Pattern, on_grid: OnGrid) -> Answer:
+def answer_pattern(
+    module: nn.Module,
+    card: Mapping[str, Any],
+    pattern: Pattern,
+    on_grid: OnGrid,
+    *,
+    instrument: Instrument | None = None,
+) -> Answer:
     """Size one pattern and check the answer against it.
 
     Args:
@@ -109,6 +118,7 @@ def answer_pattern(module: nn.Module, card: Mapping[str, Any], pattern: Pattern,
         card: its card.
         pattern: the measured pattern.
         on_grid: the same on the Q grid of the card.
+        instrument: whose resolution and lines the simulated pattern gets; a perfect one when None.
     """
     q = model_grid(card)
     classes = size_pattern(module, card, on_grid)
@@ -122,6 +132,7 @@ def answer_pattern(module: nn.Module, card: Mapping[str, Any], pattern: Pattern,
         diameter_nm=diameter.mean,
         sigma=sigma.mean,
         energy_kev=pattern.energy_kev or card["store"]["energy_kev"],
+        instrument=instrument,
     )
     return Answer(
         pattern=pattern,
