@@ -55,6 +55,7 @@ SHARED = (
     "instrument",
     "liquids",
     "progress",
+    "pattern_options",  # the words that name a sort of dots on the command lines of qd-pattern and qd-fit
 )
 
 
