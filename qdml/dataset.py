@@ -259,5 +259,7 @@ def fingerprint(store: Store) -> str:
         digest.update(name.encode() + np.ascontiguousarray(store.parameters[name]).tobytes())
     digest.update(np.ascontiguousarray(store.q).tobytes())
     digest.update(f"{store.attrs['material']} {store.attrs['energy_kev']}".encode())
+    if store.attrs.get("particle") == "neutron":  # which have no energy, as X-rays without f' and f''
+        digest.update(f"neutron {store.attrs['wavelength_angstrom']}".encode())
     digest.update(json.dumps(store.attrs["variants"], sort_keys=True).encode())
     return digest.hexdigest()[:16]

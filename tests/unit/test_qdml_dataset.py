@@ -120,6 +120,14 @@ def test_fingerprint_is_of_the_patterns_not_of_the_shards() -> None:
     assert fingerprint(store) != fingerprint(memory_store())
 
 
+def test_neutrons_are_not_x_rays_without_an_energy() -> None:
+    x_rays, cold, thermal = memory_store(), memory_store(), memory_store()
+    x_rays.attrs |= {"energy_kev": None, "particle": "xray", "wavelength_angstrom": None}
+    cold.attrs |= {"energy_kev": None, "particle": "neutron", "wavelength_angstrom": 5.0}
+    thermal.attrs |= {"energy_kev": None, "particle": "neutron", "wavelength_angstrom": 1.8}
+    assert len({fingerprint(store) for store in (x_rays, cold, thermal)}) == 3
+
+
 def test_nearest_class() -> None:
     assert nearest_class(torch.tensor([1.0, 2.24, 2.26, 9.0]), (2.0, 2.5, 3.0)).tolist() == [0, 0, 1, 2]
 
