@@ -32,8 +32,10 @@ __all__ = ["Profile", "autocorrelation_points", "mixture_estimate", "profile_alo
 
 Residual = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]
 
-# Steps of σ in units of its standard error at the minimum.
-_STEPS = (0.8, 1.6, 2.5, 3.5)
+# Steps of σ in units of its standard error at the minimum; those beyond four only where χ² rises slower than it began.
+_STEPS = (0.8, 1.6, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0)
+# Part of the bounds of σ that a standard error is taken to be at most.
+_WIDEST = 1 / 7
 # Beyond this rise of χ²/(s²τ) nothing more is needed: 3 standard errors and a half.
 _ENOUGH = 12.0
 _FINE = 401
@@ -140,7 +142,7 @@ def profile_along(
     lowest = best
     if high[column] > low[column]:
         # A flat profile is stepped over its bounds.
-        error = min(error, (high[column] - low[column]) / (2 * _STEPS[-1]))
+        error = min(error, _WIDEST * (high[column] - low[column]))
         for side, bound in ((-1.0, low[column]), (1.0, high[column])):
             previous, direction = best.x, slope
             for step in _STEPS:
