@@ -1,7 +1,7 @@
 """The model-error floor: how far a forward model is from a measured pattern, beside counting noise.
 
 Real patterns are never fitted to their statistics (0.1 %): models are off by one or a few percent of the intensity, in
-features as wide as reflections. So weights from counts alone trust what the model cannot say. Here the model is right up
+features as wide as reflections. Weights from counts alone trust what the model cannot say. Here the model is right up
 to a factor 1 + δ(Q) with a smooth Gaussian random δ,
 
     y = I (1 + δ) + counting noise,   <δ δ'> = φ² e^{-(Q - Q')²/2ℓ²}
