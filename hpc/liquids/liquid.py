@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Group", "Liquid", "Row", "liquid_names", "load_liquid"]
+__all__ = ["AVOGADRO_PER_CM3", "Group", "Liquid", "Row", "liquid_names", "load_liquid"]
 
 #: Molecules per Å³ of a substance of 1 g/cm³ and 1 g/mol (CODATA 2018).
-_AVOGADRO_PER_CM3 = 0.602214076
+AVOGADRO_PER_CM3 = 0.602214076
 #: Boltzmann's constant [GPa Å³ / K] (CODATA 2018).
 _BOLTZMANN = 0.01380649
 
@@ -157,7 +157,7 @@ class Liquid:
     @property
     def number_density(self) -> float:
         """ρ, molecules per Å³."""
-        return self.density * _AVOGADRO_PER_CM3 / self.molar_mass
+        return self.density * AVOGADRO_PER_CM3 / self.molar_mass
 
     @property
     def forward(self) -> float:

@@ -32,7 +32,7 @@ import numpy as np
 from hpc.liquids.liquid import Liquid
 from hpc.liquids.molecule import Distances, conformers, with_hydrogens
 
-__all__ = ["STRUCTURES", "ordering", "percus_yevick", "simulated"]
+__all__ = ["STRUCTURES", "continued", "load_table", "ordering", "percus_yevick", "simulated"]
 
 STRUCTURES = ("table", "hard_spheres")
 _ASYMPTOTE_FROM = 0.5
@@ -60,7 +60,7 @@ def ordering(
     """
     kind = liquid.structure.get("kind")
     if kind == "table":
-        return simulated(liquid, q, molecule, _table(liquid.name))
+        return simulated(liquid, q, molecule, load_table("liquid", liquid.name))
     if kind == "hard_spheres":
         return _hard_spheres(liquid, q)
     raise ValueError(
@@ -69,16 +69,21 @@ def ordering(
 
 
 @lru_cache(maxsize=32)
-def _table(name: str) -> Mapping[str, Any]:
+def load_table(group: str, name: str) -> Mapping[str, Any]:
+    """The mapping of `conf/<group>/tables/<name>.yaml`.
+
+    Raises:
+        ValueError: there is no such table.
+    """
     from importlib.resources import files
 
     import yaml
 
-    path = files("conf") / "liquid" / "tables" / f"{name}.yaml"
+    path = files("conf") / group / "tables" / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(
-            f"the liquid {name} has no table of its structure, {path}; make one with "
-            f"`python benchmarks/simulate_liquids.py {name}`, or set structure.kind to hard_spheres"
+            f"there is no table of the structure of {name}, {path}; make it with a script of benchmarks/ "
+            "(simulate_liquids.py), or set structure.kind of a liquid to hard_spheres"
         )
     return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
@@ -97,23 +102,51 @@ def simulated(
             )
         h[a, b] = np.asarray(table["h"][f"{a}-{b}"], dtype=np.float64)
     edge = width * np.arange(int(_REACH / width) + 1)
-    r, shell = (edge[1:] + edge[:-1]) / 2, liquid.number_density * 4 / 3 * np.pi * np.diff(edge**3)
+    shell = liquid.number_density * 4 / 3 * np.pi * np.diff(edge**3)
     own = {}
     for part in molecule:
         a, b = part.elements
         pairs = liquid.composition[a] * liquid.composition[b] * (1 if a == b else 2)
         own[a, b] = np.histogram(part.r, edge, weights=part.weight)[0] / shell / pairs
-    extended = _extended(r, h, own)
+    limit = dict.fromkeys(h, liquid.forward - 1)
+    return continued(q, width, h, liquid.number_density, limit=limit, own=own)
+
+
+def continued(
+    q: np.ndarray,
+    width: float,
+    h: Mapping[tuple[str, str], np.ndarray],
+    density: float,
+    *,
+    limit: Mapping[tuple[str, str], float],
+    own: Mapping[tuple[str, str], np.ndarray] | None = None,
+) -> dict[tuple[str, str], np.ndarray]:
+    """H_ab of tabulated h_ab with its asymptote and its limit at Q = 0.
+
+    Args:
+        q: (q,) float64 [Å⁻¹].
+        width: of the bins of h, from r = 0 [Å].
+        h: by pair, (n,) float64.
+        density: molecules or formula units per Å³.
+        limit: by pair, H_ab(0).
+        own: by pair, p_ab in bins of the same width; None: no molecules.
+
+    Returns:
+        By pair, (q,) float64.
+    """
+    edge = width * np.arange(int(_REACH / width) + 1)
+    r, shell = (edge[1:] + edge[:-1]) / 2, density * 4 / 3 * np.pi * np.diff(edge**3)
+    extended = _extended(r, h, own or {})
     waves = np.sinc(np.outer(q, r) / np.pi)
     near_zero = np.exp(-((q / _MENDED_BELOW) ** 2) / 2)
     return {
-        pair: waves @ (shell * values) + (liquid.forward - 1 - shell @ values) * near_zero
+        pair: waves @ (shell * values) + (limit[pair] - shell @ values) * near_zero
         for pair, values in extended.items()
     }
 
 
 def _extended(
-    r: np.ndarray, h: dict[tuple[str, str], np.ndarray], own: dict[tuple[str, str], np.ndarray]
+    r: np.ndarray, h: Mapping[tuple[str, str], np.ndarray], own: Mapping[tuple[str, str], np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
     """The table on all of r, continued by its asymptote; `own` is p_ab."""
     n = len(next(iter(h.values())))

@@ -13,7 +13,7 @@ Symbols: q [Å⁻¹], f [electrons], ρ molecules per Å³.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -23,10 +23,11 @@ from hpc.liquids.liquid import Liquid, load_liquid
 from hpc.liquids.molecule import Distances, distances
 from hpc.liquids.structure import ordering
 
-__all__ = ["LiquidTerms", "liquid_profile", "liquid_terms"]
+__all__ = ["LiquidTerms", "atom_amplitudes", "bonded_hydrogen", "check_q", "liquid_profile", "liquid_terms"]
 
 #: Where the ring of a liquid is looked for [Å⁻¹].
 _RING_GRID = np.arange(0.4, 4.0, 0.005)
+_ARRAYS = ("q", "self", "intra", "amplitude2", "structure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class LiquidTerms:
     """Position of the highest maximum of the sum [Å⁻¹]."""
     ring_width: float
     """Its half width at half maximum, on the side of small Q [Å⁻¹]."""
+    uniform: bool = True
+    """Whether q is."""
 
     @property
     def molecule(self) -> Any:
@@ -60,12 +63,16 @@ class LiquidTerms:
 
     def convert(self, function: Callable[[np.ndarray], Any]) -> LiquidTerms:
         """The same terms with every array passed through a function (`torch.as_tensor`, `cupy.asarray`, ...)."""
-        arrays = {
-            f.name: function(getattr(self, f.name))
-            for f in fields(self)
-            if f.name not in ("ring", "ring_width")
-        }
-        return replace(self, **arrays)
+        return replace(self, **{name: function(getattr(self, name)) for name in _ARRAYS})
+
+    def scaled(self, factor: float) -> LiquidTerms:
+        """The same liquid with all intensities multiplied by a factor."""
+        return replace(
+            self,
+            self=factor * self.self,
+            intra=factor * self.intra,
+            amplitude2=factor * self.amplitude2,
+        )
 
 
 def liquid_terms(
@@ -89,9 +96,7 @@ def liquid_terms(
     Raises:
         ValueError: unknown liquid, q not positive and ascending, energy outside the tables.
     """
-    q = np.asarray(q, dtype=np.float64)
-    if q.ndim != 1 or q.size == 0 or not (np.all(np.isfinite(q)) and q[0] > 0 and np.all(np.diff(q) > 0)):
-        raise ValueError("q of a liquid must be one row of ascending values > 0 Å⁻¹")
+    q = check_q(q)
     if isinstance(liquid, str):
         liquid, pairs = _shipped(liquid.lower())
     else:
@@ -107,6 +112,7 @@ def liquid_terms(
         structure=parts[3],
         ring=ring,
         ring_width=ring_width,
+        uniform=q.size > 1 and np.ptp(np.diff(q)) < 1e-6 * (q[1] - q[0]),
     )
 
 
@@ -136,7 +142,10 @@ def _parts(
     liquid: Liquid, pairs: list[Distances], q: np.ndarray, energy_kev: float | None, particle: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """self, intra, amplitude2 and structure of `LiquidTerms` on q."""
-    f, free = _atoms(liquid, q, energy_kev, particle)
+    f, incoherent = atom_amplitudes(tuple(liquid.composition), q, energy_kev, particle)
+    free = np.zeros_like(q)
+    for element, n in liquid.composition.items():
+        free += n * (np.abs(f[element]) ** 2 + incoherent[element])
     intra = np.zeros_like(q)
     for pair in pairs:
         a, b = pair.elements
@@ -166,20 +175,41 @@ def bonded_hydrogen(q: np.ndarray) -> np.ndarray:
     return f
 
 
-def _atoms(
-    liquid: Liquid, q: np.ndarray, energy_kev: float | None, particle: str
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Amplitudes of the elements, and what free atoms scatter."""
+def check_q(q: np.ndarray) -> np.ndarray:
+    """(q,) float64: the same values.
+
+    Raises:
+        ValueError: not one row of ascending values > 0.
+    """
+    q = np.asarray(q, dtype=np.float64)
+    if q.ndim != 1 or q.size == 0 or not (np.all(np.isfinite(q)) and q[0] > 0 and np.all(np.diff(q) > 0)):
+        got = f"{q.min():g} to {q.max():g}" if q.size else "nothing"
+        raise ValueError(f"q must be one row of ascending values > 0 Å⁻¹, got {got} of shape {q.shape}")
+    return q
+
+
+def atom_amplitudes(
+    elements: tuple[str, ...], q: np.ndarray, energy_kev: float | None, particle: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Amplitudes of elements, and what they scatter incoherently.
+
+    Args:
+        elements: chemical symbols; hydrogen is that of a bond.
+        q: (q,) float64 [Å⁻¹].
+        energy_kev: photon energy [keV] for f' and f''; None leaves them out.
+        particle: "xray" or "neutron".
+
+    Returns:
+        By element, (q,) complex128 amplitudes [electrons; neutrons: fm] and (q,) float64 [their squares].
+
+    Raises:
+        ValueError: unknown particle, energy outside the tables.
+    """
     if particle == "xray":
-        amplitude, incoherent = _xray(tuple(liquid.composition), q, energy_kev)
-    elif particle == "neutron":
-        amplitude, incoherent = _neutron(tuple(liquid.composition), q)
-    else:
-        raise ValueError(f"particle must be xray or neutron, got {particle!r}")
-    free = np.zeros_like(q)
-    for element, n in liquid.composition.items():
-        free += n * (np.abs(amplitude[element]) ** 2 + incoherent[element])
-    return amplitude, free
+        return _xray(elements, q, energy_kev)
+    if particle == "neutron":
+        return _neutron(elements, q)
+    raise ValueError(f"particle must be xray or neutron, got {particle!r}")
 
 
 def _xray(

@@ -18,9 +18,13 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from hpc.gather import gather
 from hpc.liquids.terms import LiquidTerms
 
 __all__ = ["varied"]
+
+# Largest exponent of the bump around the ring.
+_FAR = 20.0
 
 
 def varied(terms: LiquidTerms, *, stretch: Any, width: Any, height: Any) -> Any:
@@ -35,21 +39,27 @@ def varied(terms: LiquidTerms, *, stretch: Any, width: Any, height: Any) -> Any:
 
     Returns:
         (..., q) [as the terms].
+
+    Raises:
+        ValueError: the terms' grid is not uniform.
     """
+    if not terms.uniform:
+        raise ValueError(
+            "a family of a liquid needs terms on a uniform grid of q; compute them on one, then regrid"
+        )
     xp = array_namespace(terms.q, stretch, width, height)
     q, n = terms.q, terms.q.shape[-1]
     ratio = terms.total / terms.molecule
     x = q / stretch
     off = x - terms.ring
-    u = x + (1 / width - 1) * off * xp.exp(-(off**2) / (8 * terms.ring_width**2))
-    step = (q[n - 1] - q[0]) / (n - 1)
-    position = xp.clip((u - q[0]) / step, 0, n - 1)
+    # Beyond four widths the ring has no say; numbers below float32's range would cost a hundred times others.
+    near = xp.exp(-xp.clip(off**2 / (8 * terms.ring_width**2), max=_FAR))
+    u = x + (1 / width - 1) * off * near
+    position = xp.clip((u - q[0]) * ((n - 1) / (q[n - 1] - q[0])), 0, n - 1)
     index = xp.clip(xp.astype(xp.floor(position), xp.int64), 0, n - 2)
     part = position - xp.astype(index, position.dtype)
     # A liquid of its own for each row, or one for all.
-    below, above = (
-        xp.take_along_axis(ratio, at, axis=-1) if ratio.ndim > 1 else ratio[at] for at in (index, index + 1)
-    )
-    mapped = below * (1 - part) + above * part
-    bump = 1 + (height - 1) * xp.exp(-(off**2) / (2 * terms.ring_width**2))
+    below, above = gather(ratio, index), gather(ratio[..., 1:], index)
+    mapped = below + (above - below) * part
+    bump = 1 + (height - 1) * near**4
     return terms.molecule * mapped * bump

@@ -37,8 +37,7 @@ def solvent_terms(solvent: SolventConfig, q: np.ndarray) -> LiquidTerms:
     """
     if solvent.file is None:
         terms = liquid_terms(solvent.name, q)
-        mean = float(terms.total.mean())
-        return terms.convert(lambda array: array if array is terms.q else array / mean)
+        return terms.scaled(1 / float(terms.total.mean()))
     profile = _measured_profile(solvent, q)
     profile = profile / profile.mean()
     near = (q >= _RING[0]) & (q <= _RING[1])
