@@ -174,9 +174,11 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
         (r,) or (..., r) float64, 0 to 1.
     """
     xp = array_api_compat.array_namespace(r)
-    square = (r_c / xp.where(r > 0, r, xp.ones_like(r))) ** 2
-    # A smooth min(1, x).
-    at_most_1 = square / (1 + square**_BEND) ** (1 / _BEND)
+    everywhere = r_c + xp.zeros_like(r)
+    positive = everywhere > 0
+    ratio = r / xp.where(positive, everywhere, xp.ones_like(everywhere))
+    # A smooth min(1, 1/ratio²).
+    at_most_1 = xp.where(positive, (1 + ratio ** (2 * _BEND)) ** (-1 / _BEND), xp.zeros_like(everywhere))
     u = xp.clip((r / reach - _TAPER) / (1 - _TAPER), 0.0, 1.0)
     return at_most_1 * (1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70)))))
 
