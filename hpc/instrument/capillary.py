@@ -42,17 +42,11 @@ def capillary_absorption(two_theta: Array, mu_r: Array | float) -> Array:
     """
     xp = array_api_compat.array_namespace(two_theta)
     where = {"dtype": two_theta.dtype, "device": array_api_compat.device(two_theta)}
-    coefficients = _coefficients()
     mu = xp.clip(mu_r if hasattr(mu_r, "shape") else xp.asarray(mu_r, **where), max=MU_R_MAX)
-    angle = _chebyshev(-xp.cos(two_theta), _DEGREE_ANGLE)  # 2 sin²θ - 1
-    strength = _chebyshev(mu * (2 / MU_R_MAX) - 1, _DEGREE_MU)
-    total = xp.zeros_like(two_theta)
-    for row, m in zip(coefficients, strength, strict=True):
-        inner = xp.zeros_like(two_theta)
-        for c, a in zip(row.tolist(), angle, strict=True):
-            inner = inner + c * a
-        total = total + m * inner
-    return xp.exp(mu * total)
+    angle = xp.stack(_chebyshev(-xp.cos(two_theta), _DEGREE_ANGLE), axis=-1)  # 2 sin²θ - 1
+    strength = xp.stack(_chebyshev(mu * (2 / MU_R_MAX) - 1, _DEGREE_MU), axis=-1)
+    table = xp.asarray(_coefficients(), **where)
+    return xp.exp(mu * xp.sum(angle * (strength @ table), axis=-1))
 
 
 def _chebyshev(x: Array, degree: int) -> list[Array]:

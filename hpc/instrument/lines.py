@@ -24,6 +24,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from hpc.gather import gather
 from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
@@ -127,19 +128,15 @@ def _read(xp: Any, coefficients: Array, below: Array, t: Array) -> Array:
         t: (..., q') distance to it, 0 to 1.
     """
     width = coefficients.shape[-1]
-    batch = coefficients.shape[:-1]
     first = below + (min(_PAD, (width - 1) // 3) - 2)
-    if batch and below.ndim > 1:  # rows of one long array: faster than gathering along an axis
-        row = xp.arange(math.prod(batch), dtype=xp.int64, device=array_api_compat.device(below))
-        first = first + width * xp.reshape(row, (*batch, 1))
-        coefficients = xp.reshape(coefficients, (-1,))
-    shape, first = first.shape, xp.reshape(first, (-1,))
+    if coefficients.ndim > 1 and below.ndim > 1 and coefficients.shape[:-1] != below.shape[:-1]:
+        batch = np.broadcast_shapes(coefficients.shape[:-1], below.shape[:-1])
+        coefficients = xp.broadcast_to(coefficients, (*batch, width))
+        first = xp.broadcast_to(first, (*batch, below.shape[-1]))
     total = None
     for j, weight in enumerate(_weights(t)):
-        taken = xp.take(coefficients[..., j:], first, axis=-1)
-        if len(shape) > 1:
-            taken = xp.reshape(taken, shape)
-        total = weight * taken if total is None else total + weight * taken
+        term = weight * gather(coefficients[..., j:], first)
+        total = term if total is None else total + term
     return total
 
 

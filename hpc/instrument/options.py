@@ -149,8 +149,10 @@ def record(
     from hpc.instrument.recorded import measure
 
     sample = sample_of(chosen)
+    q, intensity = columns[1]
     recorded = measure(
-        *columns[1],
+        q,
+        intensity,
         instrument,
         sample,
         peak_counts=chosen.counts,
