@@ -65,6 +65,8 @@ class SampleAtoms:
     """(column,) float64 [Å], unstrained."""
     ranges: dict[str, tuple[float, float]]
     """Parameter of the store -> its lowest and highest value."""
+    extent: float
+    """Largest distance in a dot [Å]: about its largest diameter."""
 
     def __init__(self, store: Store) -> None:
         """Read the basis of every variant (not its partial sums).
@@ -75,6 +77,8 @@ class SampleAtoms:
         self._parameters = store.parameters
         self.ranges = {name: (float(v.min()), float(v.max())) for name, v in store.parameters.items()}
         self._bases: list[dict[str, np.ndarray]] = [store.near(v) for v in range(len(store.attrs["variants"]))]
+        largest = max(float(basis["diameter"][-1]) for basis in self._bases)
+        self.extent = 10 * largest * (1 + max(0.0, self.ranges["strain"][1]))
         described: list[list[Kind]] = [
             [Kind(**kind) for kind in one["kinds"]] for one in store.attrs["variants"]
         ]

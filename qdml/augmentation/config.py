@@ -79,9 +79,11 @@ class InstrumentChoice:
     """Nanocrystals' share of the visible area; the rest is solvent, container and background."""
     texture: tuple[float, float]
     """Standard deviation of ln(gain) of the reflections of one direction (dried films are oriented)."""
+    energy_kev: tuple[float, float] | None
+    """Photon energy [keV], for a radiation without lines of its own; null for that of the instrument."""
 
     def __post_init__(self) -> None:
-        from hpc.instrument import instrument_names
+        from hpc.instrument.setup import instrument_names, load_instrument
 
         where = f"augment.instruments[{self.name}]"
         require(
@@ -91,6 +93,13 @@ class InstrumentChoice:
         require(self.weight > 0, f"{where}.weight must be > 0, got {self.weight}")
         require_range(f"{where}.fraction", self.fraction, least=1e-3, most=1)
         require_range(f"{where}.texture", self.texture, least=0)
+        if self.energy_kev is not None:
+            require_range(f"{where}.energy_kev", self.energy_kev, least=1)
+            radiation = load_instrument(self.name).radiation
+            require(
+                radiation.name == "synchrotron",
+                f"{where}.energy_kev: {radiation.name} has its own energy; set it to null",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +160,7 @@ class SurroundingsConfig:
     length: float
     """Shortest feature of that gain [Å⁻¹]."""
     containers: tuple[str, ...]
-    """Files of `conf/container/`; each pattern has one of them."""
+    """Files of `conf/container/`; each pattern has one of them. None where the list is empty."""
     container_share: tuple[float, float]
     """Share of what is not nanocrystal that the container scatters."""
     background_share: tuple[float, float]
@@ -166,8 +175,6 @@ class SurroundingsConfig:
     """Share of the background that is fluorescence, flat in counts, where an edge of the dots lies below the energy."""
 
     def __post_init__(self) -> None:
-        from hpc.liquids import container_names
-
         where = "augment.surroundings"
         _check_solvents(f"{where}.solvents", self.solvents)
         require(self.mixed >= 1, f"{where}.mixed must be >= 1, got {self.mixed}")
@@ -175,12 +182,14 @@ class SurroundingsConfig:
             require(getattr(self, name) >= 0, f"{where}.{name} must be >= 0, got {getattr(self, name)}")
         for name in ("length", "background_length"):
             require(getattr(self, name) > 0, f"{where}.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
-        for name in self.containers:
-            require(
-                name in container_names(),
-                f"{where}.containers: {name!r} is not one of {container_names()} of conf/container",
-            )
-        require(len(self.containers) >= 1, f"{where}.containers must name at least one, got none")
+        if self.containers:
+            from hpc.liquids import container_names
+
+            for name in self.containers:
+                require(
+                    name in container_names(),
+                    f"{where}.containers: {name!r} is not one of {container_names()} of conf/container",
+                )
         for name in ("container_share", "background_share", "fluorescence_share"):
             require_range(f"{where}.{name}", getattr(self, name), least=0, most=1)
         require_range(f"{where}.background_decay", self.background_decay, least=-10)

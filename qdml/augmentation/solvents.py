@@ -25,21 +25,22 @@ _RING = (0.9, 2.2)
 _RING_WIDTH = 0.2
 
 
-def solvent_terms(solvent: SolventConfig, q: np.ndarray) -> LiquidTerms:
-    """A solvent with what its family needs, of mean 1 over q.
+def solvent_terms(solvent: SolventConfig, q: np.ndarray, grid: np.ndarray) -> LiquidTerms:
+    """A solvent with what its family needs, of mean 1.
 
     Args:
         solvent: a liquid or a file.
-        q: (q,) float64 [Å⁻¹], uniform.
+        q: (q,) float64 [Å⁻¹], uniform: of the patterns.
+        grid: (p,) float64 [Å⁻¹], uniform, inside q: of the terms.
 
     Raises:
         ValueError: the file cannot be read or does not cover q.
     """
     if solvent.file is None:
-        terms = liquid_terms(solvent.name, q)
+        terms = liquid_terms(solvent.name, grid)
         return terms.scaled(1 / float(terms.total.mean()))
-    profile = _measured_profile(solvent, q)
-    profile = profile / profile.mean()
+    profile = np.interp(grid, q, _measured_profile(solvent, q))
+    profile, q = profile / profile.mean(), grid
     near = (q >= _RING[0]) & (q <= _RING[1])
     ring = float(q[near][np.argmax(profile[near])]) if near.any() else float(np.mean(_RING))
     one = np.ones_like(q)

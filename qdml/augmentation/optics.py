@@ -1,0 +1,270 @@
+"""What instruments make of a batch: lines, shifts, resolution, smooth factors, windows.
+
+The physics is `hpc.instrument`; here every pattern has an instrument, and what differs from sample to sample and from day to
+day is drawn from the ranges of its file in `conf/instrument/`. Widths, shifts and factors are smooth functions of Q: they
+are evaluated at some fifty points and read between them by a cubic spline, which is a matrix product.
+
+Symbols: B pattern, Q point of the grid, C point of the coarse grid, P of another, I instrument, L line, G gap of the detector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hpc.form_factors import HC_KEV_ANGSTROM
+from hpc.instrument.angles import (
+    capillary_shift,
+    cos_theta,
+    displacement_shift,
+    q_of,
+    two_theta_of,
+    zero_shift,
+)
+from hpc.instrument.capillary import capillary_absorption
+from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat
+from hpc.instrument.lines import seen
+from hpc.instrument.resolution import broaden, widths
+from hpc.instrument.setup import Instrument
+from hpc.instrument.windows import visible
+from qdml.augmentation.draws import Ranges
+from qdml.augmentation.spline import spline_matrix
+
+__all__ = ["Optics", "View"]
+
+# Distance of the points at which smooth functions are evaluated [Å⁻¹]; between them a cubic spline is good to 1e-4.
+_COARSE = 0.25
+_RAD = math.pi / 180
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How the patterns of a batch are seen: draws of everything but the pattern, (B, Q) unless it says otherwise."""
+
+    instrument: torch.Tensor
+    """(B,) int64."""
+    shift: torch.Tensor
+    """ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
+    sigma: torch.Tensor
+    """Standard deviation of the resolution's Gaussian [Å⁻¹]."""
+    gamma: torch.Tensor | None
+    """Half width of its Lorentzian [Å⁻¹]; None where no instrument has one."""
+    factor: torch.Tensor
+    """Polarisation, absorption, geometry: what intensities are multiplied by and not corrected for."""
+    factor_smooth: torch.Tensor
+    """(B, P) the same on the grid of what is smooth."""
+    unpolarised_smooth: torch.Tensor
+    """(B, P) what the corrections of a file make of radiation that is the same in every pixel."""
+    efficiency: torch.Tensor
+    """Photons of one point of the grid per intensity shown, up to a constant."""
+    per_step: torch.Tensor
+    """Photons of one step of the instrument per intensity shown, up to the same constant."""
+    peak_counts: torch.Tensor
+    """(B, 1) photons at the highest point, of one step of the instrument."""
+    mask: torch.Tensor
+    """float32, 1 where visible."""
+
+
+class Optics:
+    """Instruments on one grid."""
+
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        energies_kev: Sequence[tuple[float, float] | None],
+        q: np.ndarray,
+        *,
+        smooth: np.ndarray,
+        extent: float,
+        device: torch.device,
+    ) -> None:
+        """Tabulate.
+
+        Args:
+            instruments: of the recipe.
+            energies_kev: for each the range of its photon energy, or None for its own.
+            q: (Q,) float64 [Å⁻¹], uniform.
+            smooth: (P,) float64 [Å⁻¹], another grid on which factors are needed.
+            extent: largest distance [Å] in a dot.
+            device: of the batches.
+
+        Raises:
+            ValueError: a window lies outside q.
+        """
+        from scipy.interpolate import CubicSpline
+
+        self._step, self._extent = float((q[-1] - q[0]) / (len(q) - 1)), extent
+        own = [one.radiation.energy_kev for one in instruments]
+        energies = [
+            given or (float(e or 0), float(e or 0)) for given, e in zip(energies_kev, own, strict=True)
+        ]
+        self.windows = [self._window(*pair, q) for pair in zip(instruments, energies, strict=True)]
+
+        def to_device(values: object, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+
+        names = ("zero_deg", "displacement_mm", "resolution_factor", "first_deg", "last_deg", "peak_counts", "mu_r")
+        self._ranges = Ranges(
+            [
+                {"energy_kev": energy} | {name: getattr(one.random, name) for name in names}
+                for one, energy in zip(instruments, energies, strict=True)
+            ],
+            device,
+            logarithmic=("peak_counts", "energy_kev"),
+        )
+        lines = max(len(one.radiation.weights) for one in instruments)
+        ratio, weight = np.ones((len(instruments), lines)), np.zeros((len(instruments), lines))
+        for index, one in enumerate(instruments):
+            n = len(one.radiation.weights)
+            ratio[index, :n] = np.array(one.radiation.wavelengths) / one.wavelength
+            weight[index, :n] = one.radiation.weights
+        self._ratio_IL, self._weight_IL = to_device(ratio), to_device(weight)
+        self._settings_I = {
+            "radius": to_device([[one.radius_mm] for one in instruments]),
+            "step": to_device([[one.step_deg * _RAD] for one in instruments]),
+            "in_plane": to_device([[one.in_plane] for one in instruments]),
+            "widths": to_device([one.resolution.radians() for one in instruments]),
+            "plate": to_device([[one.geometry == "bragg_brentano"] for one in instruments]),
+            "panel": to_device([[one.geometry == "flat_panel"] for one in instruments]),
+            "automatic": to_device([[one.slits == "automatic"] for one in instruments]),
+            "polarisation": to_device([["polarisation" in one.corrected] for one in instruments]),
+            "solid_angle": to_device([["solid_angle" in one.corrected] for one in instruments]),
+        }
+        gaps = np.zeros((len(instruments), max(len(one.gaps_deg) for one in instruments), 2))
+        for index, one in enumerate(instruments):
+            gaps[index, : len(one.gaps_deg)] = np.reshape(one.gaps_deg, (-1, 2))
+        self._gaps_IG2 = to_device(gaps * _RAD)
+        self._q = to_device(q)
+
+        coarse, spline = spline_matrix(q, _COARSE)
+        self._coarse_C, self._spline_CQ = to_device(coarse), to_device(spline)
+        self._spline_CP = to_device(CubicSpline(coarse, np.eye(len(coarse)))(smooth).T)
+        self.sigma_max, self.gamma_max = self._largest(instruments, energies, coarse)
+
+    @staticmethod
+    def _window(
+        instrument: Instrument, energy: tuple[float, float], q: np.ndarray
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Ranges of the first and of the last visible Q [Å⁻¹]."""
+        ends = []
+        for angles in (instrument.random.first_deg, instrument.random.last_deg):
+            low, high = (
+                4 * math.pi * e / HC_KEV_ANGSTROM * math.sin(angle * _RAD / 2)
+                for e, angle in zip(energy, angles, strict=True)
+            )
+            ends.append((low, high))
+        if ends[0][1] > q[-1] - 1.0 or ends[1][0] < q[0] + 1.0:
+            raise ValueError(
+                f"augment: windows of instrument {instrument.name} start at up to {ends[0][1]:.4g} Å⁻¹ and end from "
+                f"{ends[1][0]:.4g} Å⁻¹ on, the store's patterns reach from {q[0]:.4g} to {q[-1]:.4g} Å⁻¹; at least "
+                "1 Å⁻¹ must be visible: leave the instrument out, change its ranges, or simulate a larger Q range"
+            )
+        return ends[0], ends[1]
+
+    @staticmethod
+    def _largest(
+        instruments: Sequence[Instrument], energies: Sequence[tuple[float, float]], q: np.ndarray
+    ) -> tuple[float, float]:
+        """Largest standard deviation and half width of any resolution [Å⁻¹]."""
+        found = [(0.0, 0.0)]
+        for one, energy in zip(instruments, energies, strict=True):
+            for e in energy:
+                factor = one.random.resolution_factor[1]
+                sigma, gamma = widths(q, HC_KEV_ANGSTROM / e, *one.resolution.radians(factor))
+                found.append((float(sigma.max()), float(gamma.max())))
+        sigmas, gammas = zip(*found, strict=True)
+        return max(sigmas), max(gammas)
+
+    def draw(self, instrument_B: torch.Tensor, generator: torch.Generator) -> View:
+        """Everything about how the patterns of a batch are seen.
+
+        Args:
+            instrument_B: (B,) int64.
+            generator: of the device.
+        """
+        drawn = self._ranges.draw(instrument_B, generator)
+        own = {name: table[instrument_B] for name, table in self._settings_I.items()}
+        q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / drawn["energy_kev"]
+        angle_BC = two_theta_of(q_C, wavelength_B1)
+        u, v, w, x, y = own["widths"].split(1, dim=1)
+        factor_B1 = drawn["resolution_factor"]
+        square_B1 = factor_B1**2
+        sigma_BC, gamma_BC = widths(
+            q_C, wavelength_B1, u * square_B1, v * square_B1, w * square_B1, x * factor_B1, y * factor_B1
+        )
+        along_B1, plate_B1, panel_B1 = drawn["displacement_mm"], own["plate"], own["panel"]
+        # On a flat panel a displacement along the beam counts less by cos 2θ than on a circle.
+        axis_B1 = along_B1 * (1 - plate_B1)
+        shift_BC = (
+            zero_shift(q_C, wavelength_B1, drawn["zero_deg"] * _RAD)
+            + displacement_shift(q_C, wavelength_B1, along_B1 * plate_B1, own["radius"])
+            + capillary_shift(q_C, wavelength_B1, axis_B1, 0.0, own["radius"])
+            * (1 - panel_B1 * (1 - torch.cos(angle_BC)))
+        )
+        polarised_BC = polarisation(angle_BC, own["in_plane"])
+        solid_BC = 1 - panel_B1 * (1 - solid_angle_flat(angle_BC))
+        slits_BC = 1 - own["automatic"] * (1 - constant_length(angle_BC))
+        through_BC = capillary_absorption(angle_BC, drawn["mu_r"])
+        # A panel sees rings of many pixels; where it is corrected, fewer photons stand for the same intensity.
+        pixels_BC = 1 - panel_B1 * (1 - ring_pixels(angle_BC))
+        corrected_BC = (1 - own["polarisation"] * (1 - polarised_BC)) * (
+            1 - own["solid_angle"] * (1 - solid_BC)
+        )
+        factor_BC = polarised_BC * solid_BC * slits_BC * through_BC / corrected_BC.clamp(min=1e-6)
+        per_step_BC = corrected_BC * pixels_BC
+        # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ).
+        slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=1e-3)
+        steps_BC = self._step / (own["step"] * slope_BC)
+        parts = [shift_BC, sigma_BC, gamma_BC, factor_BC, per_step_BC, per_step_BC * steps_BC]
+        shift, sigma, gamma, factor, per_step, efficiency = torch.stack(parts) @ self._spline_CQ
+        smooth = torch.stack([factor_BC, 1 / corrected_BC.clamp(min=1e-2)]) @ self._spline_CP
+        return View(
+            instrument=instrument_B,
+            shift=shift,
+            # A spline through the kink where the angle ends may swing beyond the ends.
+            sigma=sigma.clamp(0, self.sigma_max),
+            gamma=gamma.clamp(0, self.gamma_max) if self.gamma_max > 0 else None,
+            factor=factor.clamp(min=1e-6),
+            factor_smooth=smooth[0].clamp(min=1e-6),
+            unpolarised_smooth=smooth[1],
+            efficiency=efficiency.clamp(min=1e-9),
+            per_step=per_step.clamp(min=0),
+            peak_counts=drawn["peak_counts"],
+            mask=self._visible(instrument_B, drawn["first_deg"], drawn["last_deg"], wavelength_B1),
+        )
+
+    def _visible(
+        self,
+        instrument_B: torch.Tensor,
+        first_B1: torch.Tensor,
+        last_B1: torch.Tensor,
+        wavelength_B1: torch.Tensor,
+    ) -> torch.Tensor:
+        """(B, Q) float32 mask of windows and gaps."""
+        ends = (q_of(angle * _RAD, wavelength_B1) for angle in (first_B1, last_B1))
+        gaps_BG2 = q_of(self._gaps_IG2[instrument_B], wavelength_B1[:, :, None])
+        gaps = [tuple(gap.unsqueeze(1).unbind(dim=2)) for gap in gaps_BG2.unbind(dim=1)]
+        return visible(self._q, *ends, gaps=gaps).to(torch.float32)
+
+    def show(self, dots_BQ: torch.Tensor, view: View) -> torch.Tensor:
+        """(B, Q) patterns through the lines of the radiation, at shifted angles, with the instrument's resolution."""
+        shown_BQ = seen(
+            dots_BQ,
+            self._q,
+            self._ratio_IL[view.instrument].split(1, dim=1),
+            self._weight_IL[view.instrument].split(1, dim=1),
+            view.shift,
+        )
+        return broaden(
+            shown_BQ,
+            view.sigma,
+            view.gamma,
+            step=self._step,
+            sigma_max=self.sigma_max,
+            gamma_max=self.gamma_max,
+            extent=min(self._extent, math.pi / self._step),
+        )
