@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a liquid of conf/liquid, or a measured file (at another wavelength after @); may be repeated",
     )
     rest.add_argument(
+        "--container",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a wall of conf/container; may be repeated",
+    )
+    rest.add_argument(
         "--texture",
         nargs="?",
         const="direction",
@@ -178,6 +185,7 @@ def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
         variants.append(variant_of(other, shape=options.shape, material=options.material))
     changes: dict[str, Any] = {
         "solvents": tuple(_solvent(word, radiation) for word in options.solvent),
+        "containers": tuple(options.container),
         "texture": options.texture,
         "fixed": _fixed(options.fix),
     }

@@ -27,7 +27,7 @@ class Ingredients:
     columns: np.ndarray
     """(q, column) float64."""
     groups: tuple[str, ...]
-    """(column,): "background", "halo", or the name of a solvent."""
+    """(column,): "background", "halo", or the name of a solvent or container."""
 
     @property
     def free(self) -> np.ndarray:
@@ -44,7 +44,7 @@ def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | Non
         energy_kev: photon energy [keV]; None leaves f' and f'' out.
 
     Raises:
-        ValueError: an unknown liquid, or a measured solvent that does not cover q.
+        ValueError: an unknown liquid or container, or a measured solvent that does not cover q.
     """
     columns = list(splines(q, settings).T)
     groups = ["background"] * len(columns)
@@ -53,8 +53,15 @@ def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | Non
             columns.append(_measured(solvent, q))
             groups.append(solvent.source)
         else:
-            columns.append(_liquid(solvent, q, energy_kev))
-            groups.append(solvent)
+            family = _liquid(solvent, q, energy_kev, settings.liquid_stretch)
+            columns += family
+            groups += [solvent] * len(family)
+    for container in settings.containers:
+        from hpc.liquids.containers import container_profile
+
+        profile = container_profile(container, q, energy_kev=energy_kev)
+        columns.append(profile / profile.mean())
+        groups.append(container)
     if settings.halo_shells:
         material = settings.variants[0].material
         distance, neighbours = shells(material, settings.halo_shells)
@@ -67,11 +74,14 @@ def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | Non
     return Ingredients(columns=np.stack(columns, axis=1), groups=tuple(groups))
 
 
-def _liquid(name: str, q: np.ndarray, energy_kev: float | None) -> np.ndarray:
-    from hpc.liquids import liquid_profile
+def _liquid(name: str, q: np.ndarray, energy_kev: float | None, stretch: float) -> list[np.ndarray]:
+    """A liquid of mean 1, and the same with its ring moved inwards and outwards: models are not exact."""
+    from hpc.liquids import liquid_terms, varied
 
-    profile = liquid_profile(name, q, energy_kev=energy_kev)
-    return profile / profile.mean()
+    terms = liquid_terms(name, q, energy_kev=energy_kev)
+    moved = [1.0] if stretch == 0 else [1 - stretch, 1.0, 1 + stretch]
+    family = [varied(terms, stretch=np.array([one]), width=1.0, height=1.0) for one in moved]
+    return [profile / profile.mean() for profile in family]
 
 
 def _measured(solvent: Pattern, q: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ class FitSettings:
     """Sorts of dots; more than one are a mixture with free fractions, one size distribution and one set of B."""
     solvents: tuple[str | Pattern, ...]
     """Liquids of `conf/liquid/` by name, or measured patterns."""
+    containers: tuple[str, ...]
+    """Walls and windows of `conf/container/` by name."""
     fixed: Mapping[str, float]
     """Parameters that are held: their names in `DotModel.names`; or `diameter_nm`, together with `sigma`."""
     instrument: Instrument | None
@@ -38,6 +40,7 @@ class FitSettings:
     texture_groups: int
     background_knots: tuple[float, float]
     background_near: float
+    liquid_stretch: float
     scale_degree: int
     diameter_volume_nm: tuple[float, float]
     sigma: tuple[float, float]
@@ -61,7 +64,7 @@ class FitSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > low):
                 raise ValueError(f"{name} must be > {low:g}, got {value}")
-        for name in ("model_error", "zero_deg"):
+        for name in ("model_error", "zero_deg", "liquid_stretch"):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value < 1):
                 raise ValueError(f"{name} must lie in 0 to 1, got {value}")
@@ -117,7 +120,14 @@ def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> Fit
     import yaml
 
     text = (files("conf") / "fit" / "default.yaml").read_text(encoding="utf-8")
-    values = {**yaml.safe_load(text), "solvents": (), "fixed": {}, "instrument": None, **changes}
+    values = {
+        **yaml.safe_load(text),
+        "solvents": (),
+        "containers": (),
+        "fixed": {},
+        "instrument": None,
+        **changes,
+    }
     known = {item.name for item in fields(FitSettings)} - {"variants"}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"settings of a fit are {sorted(known)}, got {unknown}")
