@@ -16,7 +16,6 @@ Symbols: Q, q [Å⁻¹], λ_l, w_l wavelength [Å] and weight of line l, λ_0 th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any

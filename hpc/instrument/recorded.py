@@ -166,7 +166,8 @@ def recorded_intensity(
         from hpc.liquids.terms import liquid_profile
 
         for name, share in sample.solvents.items():
-            profile = liquid_profile(name, q, energy_kev=instrument.radiation.energy_kev)
+            profile = liquid_profile(name, q[q > 0], energy_kev=instrument.radiation.energy_kev)
+            profile = np.pad(profile, (q.size - profile.size, 0), mode="edge")  # Q = 0 is never seen
             ideal = ideal + share * profile / profile[inside].mean()
     radiation = instrument.radiation
     moved = seen(ideal, q, radiation.wavelengths, radiation.weights, _shift(q, instrument, sample))
