@@ -5,8 +5,8 @@
 
 A measured curve holds the liquid on an unknown scale, and its container, air and the detector's offset below it. Scale
 and a cubic polynomial of Q are fitted by least squares over --q; ring position and full width at half maximum are those
-of the measured curve less the polynomial, and of the model. `rms` is that of measured/fit - 1, `rms at the ring` that of
-the same at 0.8 to 2.2 Å⁻¹, where the ring and its flanks are.
+of the measured curve less the polynomial, and of the model. `rms` is that of measured/fit - 1, `rms at the ring` the
+same at 0.8 to 2.2 Å⁻¹, where the ring and its flanks are.
 """
 
 from __future__ import annotations

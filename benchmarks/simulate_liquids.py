@@ -3,12 +3,13 @@
     pip install openmm
     python benchmarks/simulate_liquids.py hexane toluene --out conf/liquid/tables
 
-Molecular dynamics at the density and temperature of the liquid's file (OpenMM, CPU). Its groups, or all atoms where the
-file gives them, are Lennard-Jones sites with charges (Lorentz-Berthelot, cut at 12 Å; with charges at 10 Å, and
-particle-mesh Ewald); bonds, angles and fixed dihedrals are springs around the file's geometry, torsions follow its
-potentials, and sites up to three bonds apart do not interact. Molecules start far apart, are pressed together at 600 K,
-relax, and are then sampled at the liquid's temperature. Hydrogens are put on the groups of every sample; what is written
-is h(r) = g(r) - 1 between atoms of different molecules by pair of elements, in bins of 0.1 Å.
+Molecular dynamics at the density and temperature of the liquid's file (OpenMM, CPU). Its groups are Lennard-Jones
+sites with charges (Lorentz-Berthelot, cut at 12 Å; with charges at 10 Å, and particle-mesh Ewald); bonds, angles and
+fixed dihedrals are springs around the file's geometry, torsions follow its potentials, and sites up to three bonds
+apart do not interact (as in TraPPE: M. G. Martin & J. I. Siepmann, J. Phys. Chem. B 102, 2569 (1998)). Molecules start
+far apart, are pressed together at 600 K, relax, and are then sampled at the liquid's temperature. Hydrogens are put on
+the groups of every sample; what is written is h(r) = g(r) - 1 between atoms of different molecules by pair of elements,
+in bins of 0.1 Å.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numba
@@ -36,45 +36,9 @@ SPRING_DIHEDRAL = 200.0  # kJ/(mol rad²): 6° at 298 K
 PRESSING_TEMPERATURE = 600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sites:
-    """What of one molecule interacts: its rows, then the hydrogens that are sites of their own."""
-
-    position: np.ndarray
-    """(n, 3) a reference geometry [Å]."""
-    elements: list[str]
-    owner: list[int]
-    """The row that a site is, or sits on."""
-    steps: np.ndarray
-    """(n, n) bonds between sites."""
-
-
-def sites_of(liquid: Liquid, skeleton: np.ndarray) -> tuple[Sites, np.ndarray]:
-    """Sites of the molecule; and of every skeleton (m, rows, 3), the positions of its sites (m, n, 3)."""
-    atoms, elements, owner = with_hydrogens(liquid, skeleton)
-    n = len(liquid.rows)
-    keep = [i for i in range(len(elements)) if i < n or liquid.groups[liquid.rows[owner[i]].group].explicit]
-    owner = [owner[i] for i in keep]
-    hydrogen = (np.array(keep) >= n).astype(int)
-    steps = bond_counts(liquid)[np.ix_(owner, owner)] + hydrogen[:, None] + hydrogen[None]
-    np.fill_diagonal(steps, 0)
-    atoms = atoms[:, keep]
-    return Sites(position=atoms[0], elements=[elements[i] for i in keep], owner=owner, steps=steps), atoms
-
-
-def angle_of(*points: np.ndarray) -> float:
-    """The angle of three points, or the dihedral of four [rad]."""
-    if len(points) == 3:
-        a, b = points[0] - points[1], points[2] - points[1]
-        return float(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
-    a, b, c = (points[k + 1] - points[k] for k in range(3))
-    first, second = np.cross(a, b), np.cross(b, c)
-    return float(np.arctan2(np.cross(first, second) @ b / np.linalg.norm(b), first @ second))
-
-
-def molecular_system(liquid: Liquid, sites: Sites, count: int, charged: bool) -> openmm.System:
-    """`count` molecules: masses, springs, torsions, interactions."""
-    n, rows, position, steps = len(sites.owner), len(liquid.rows), sites.position, sites.steps
+def molecular_system(liquid: Liquid, position: np.ndarray, count: int, charged: bool) -> openmm.System:
+    """`count` molecules of the geometry `position` (rows, 3): masses, springs, torsions, interactions."""
+    n, steps = len(liquid.rows), bond_counts(liquid)
     system = openmm.System()
     bonds, angles = openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
     torsions = openmm.CustomTorsionForce("c0+c1*(1+cos(theta))+c2*(1-cos(2*theta))+c3*(1+cos(3*theta))")
@@ -83,54 +47,34 @@ def molecular_system(liquid: Liquid, sites: Sites, count: int, charged: bool) ->
     fixed = openmm.CustomTorsionForce("k*(1-cos(theta-theta0))")
     fixed.addGlobalParameter("k", SPRING_DIHEDRAL)
     fixed.addPerTorsionParameter("theta0")
-    forces = openmm.NonbondedForce()
-    forces.setNonbondedMethod(forces.PME if charged else forces.CutoffPeriodic)
-    forces.setEwaldErrorTolerance(1e-4)
+    sites = openmm.NonbondedForce()
+    sites.setNonbondedMethod(sites.PME if charged else sites.CutoffPeriodic)
+    sites.setEwaldErrorTolerance(1e-4)
     near = np.argwhere(np.triu((steps > 0) & (steps <= 3)))
-    bonded = [np.flatnonzero(steps[i] == 1) for i in range(n)]
-    held = [
-        (i, *(int(k) for k in row.to), np.radians(row.dihedral))
-        for i, row in enumerate(liquid.rows)
-        if len(row.to) == 3 and not isinstance(row.dihedral, str)
-    ]
-    # Hydrogens at the end of a chain or in a plane: angles alone would let them turn.
-    for i in range(rows, n):
-        own = sites.owner[i]
-        skeleton = [int(k) for k in bonded[own] if k < rows]
-        group = liquid.groups[liquid.rows[own].group]
-        beyond = [int(k) for k in bonded[skeleton[0]] if k < rows and k != own]
-        if (len(skeleton) == 1 or (len(skeleton) == 2 and group.hydrogens == 1)) and beyond:
-            four = (i, own, skeleton[0], beyond[0])
-            held.append((*four, angle_of(*(position[k] for k in four))))
     for molecule in range(count):
         first = molecule * n
-        for i in range(n):
-            group = liquid.groups[liquid.rows[sites.owner[i]].group]
-            if i >= rows:
-                mass, (sigma, epsilon, charge) = MASS["H"], group.explicit[1]
-            elif group.explicit:
-                mass, (sigma, epsilon, charge) = MASS[group.element], group.explicit[0]
-            else:
-                mass = MASS[group.element] + MASS["H"] * group.hydrogens
-                sigma, epsilon, charge = group.sigma, group.epsilon, group.charge
+        for row in liquid.rows:
+            group = liquid.groups[row.group]
             # Light sites are made heavier, which no average of positions notices: longer steps.
-            system.addParticle(max(mass, 4.0))
-            forces.addParticle(charge, sigma / 10, epsilon * GAS)
+            system.addParticle(max(MASS[group.element] + MASS["H"] * group.hydrogens, 4.0))
+            sites.addParticle(group.charge, group.sigma / 10, group.epsilon * GAS)
         for i, j in np.argwhere(np.triu(steps == 1)):
             bonds.addBond(first + i, first + j, np.linalg.norm(position[i] - position[j]) / 10, SPRING_BOND)
         for j in range(n):
-            for i, k in itertools.combinations(bonded[j], 2):
-                value = angle_of(position[i], position[j], position[k])
+            for i, k in itertools.combinations(np.flatnonzero(steps[j] == 1), 2):
+                a, b = position[i] - position[j], position[k] - position[j]
+                value = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
                 angles.addAngle(first + i, first + j, first + k, value, SPRING_ANGLE)
         for i, row in enumerate(liquid.rows):
-            if isinstance(row.dihedral, str):
+            if len(row.to) == 3:
                 four = [first + i, *(first + k for k in row.to)]
-                torsions.addTorsion(*four, [c * GAS for c in liquid.torsions[row.dihedral]])
-        for *four, value in held:
-            fixed.addTorsion(*(first + k for k in four), [value])
+                if isinstance(row.dihedral, str):
+                    torsions.addTorsion(*four, [c * GAS for c in liquid.torsions[row.dihedral]])
+                else:
+                    fixed.addTorsion(*four, [np.radians(row.dihedral)])
         for i, j in near:
-            forces.addException(first + i, first + j, 0.0, 0.1, 0.0)
-    for force in (bonds, angles, torsions, fixed, forces):
+            sites.addException(first + i, first + j, 0.0, 0.1, 0.0)
+    for force in (bonds, angles, torsions, fixed, sites):
         system.addForce(force)
     return system
 
@@ -140,11 +84,11 @@ def simulate(liquid: Liquid, *, sites: int, relax_ps: float, sample_ps: float, e
     rng = np.random.default_rng(seed)
     shapes, weight = conformers(liquid, seed=seed)
     shapes = shapes - shapes.mean(axis=1, keepdims=True)
-    n = len(sites_of(liquid, shapes[:1])[0].owner)
+    n = len(liquid.rows)
     count = round(sites / n)
-    molecule, chosen = sites_of(liquid, shapes[rng.choice(len(shapes), size=count, p=weight)])
-    charged = any(g.charge or (g.explicit and g.explicit[1][2]) for g in liquid.groups.values())
-    system = molecular_system(liquid, molecule, count, charged)
+    chosen = shapes[rng.choice(len(shapes), size=count, p=weight)]
+    charged = any(group.charge for group in liquid.groups.values())
+    system = molecular_system(liquid, chosen[0], count, charged)
     box = (count / liquid.number_density) ** (1 / 3)
     nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
     nonbonded.setCutoffDistance(min(12.0 if not charged else 10.0, 0.49 * box) / 10)
@@ -184,7 +128,7 @@ def simulate(liquid: Liquid, *, sites: int, relax_ps: float, sample_ps: float, e
     for _ in range(int(sample_ps / every_ps)):
         integrator.step(int(every_ps / 0.002))
         now = context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
-        frames.append(np.asarray(now).reshape(count, n, 3)[:, : len(liquid.rows)])
+        frames.append(np.asarray(now).reshape(count, n, 3))
     return np.array(frames), box
 
 

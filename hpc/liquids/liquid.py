@@ -11,8 +11,7 @@ each angle occurs at the liquid's temperature:
     V(φ)/k_B = c0 + c1 (1 + cos φ) + c2 (1 - cos 2φ) + c3 (1 + cos 3φ)      [K], φ = 180° is trans
 
 Rings are closed by `closures`. A group interacts with those of other molecules, and with its own more than three bonds
-away, as a Lennard-Jones site (sigma [Å], epsilon/k_B [K]) with a charge [e]. Where it also has
-`explicit: {atom: [sigma, epsilon, charge], hydrogen: [...]}`, a simulation takes all of its atoms as sites.
+away, as a Lennard-Jones site (sigma [Å], epsilon/k_B [K]) with a charge [e].
 """
 
 from __future__ import annotations
@@ -43,8 +42,6 @@ class Group:
     """Lennard-Jones depth over Boltzmann's constant [K]."""
     charge: float
     """[e]."""
-    explicit: tuple[tuple[float, float, float], tuple[float, float, float]] | None
-    """sigma, epsilon, charge of the atom and of each hydrogen where a simulation has all atoms as sites; else None."""
 
     def __post_init__(self) -> None:
         if self.hydrogens not in (0, 1, 2, 3):
@@ -110,7 +107,6 @@ class Liquid:
                     sigma=float(group["sigma"]),
                     epsilon=float(group["epsilon"]),
                     charge=float(group["charge"]),
-                    explicit=_explicit(group.get("explicit")),
                 )
                 for label, group in config["groups"].items()
             }
@@ -163,12 +159,6 @@ class Liquid:
     def forward(self) -> float:
         """S(0) = ρ k_B T κ_T, the structure factor of the molecules at Q = 0."""
         return self.number_density * _BOLTZMANN * self.temperature * self.compressibility
-
-
-def _explicit(
-    values: Mapping[str, Sequence[Any]] | None,
-) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
-    return None if values is None else (_three(values["atom"]), _three(values["hydrogen"]))
 
 
 def _three(values: Sequence[Any]) -> tuple[float, float, float]:
