@@ -27,6 +27,7 @@ from qdml.atoms import SampleAtoms
 from qdml.augmentation.config import DotsConfig
 from qdml.augmentation.draws import SmoothField, uniform
 from qdml.augmentation.near import NearTables
+from qdml.augmentation.tables import float32_table
 from qdml.dataset import Rows
 
 __all__ = ["Dots"]
@@ -69,7 +70,7 @@ class Dots:
         )
 
         def to_device(values: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
+            return float32_table(values, device)
 
         distances, neighbours = shells(material, config.shells + 1)
         inner = distances[:-1], neighbours[:-1]

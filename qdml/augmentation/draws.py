@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from qdml.augmentation.tables import float32_table
+
 __all__ = ["Ranges", "SmoothField", "log_uniform", "uniform"]
 
 
@@ -76,12 +78,9 @@ class SmoothField:
         knots = np.arange(float(q[0]) - 2 * length, float(q[-1]) + 2.5 * length, length)
         basis = np.exp(-0.5 * ((q.cpu().double().numpy() - knots[:, None]) / length) ** 2)
         basis /= np.sqrt((basis**2).sum(axis=0))
-        self._basis_KQ = torch.as_tensor(basis, dtype=q.dtype, device=q.device)
+        self._basis_KQ = float32_table(basis, q.device)
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """(n, Q) random functions."""
-        basis = self._basis_KQ
-        weights = torch.randn(
-            (n, basis.shape[0]), generator=generator, device=basis.device, dtype=basis.dtype
-        )
-        return weights @ basis
+        weights = torch.randn((n, len(self._basis_KQ)), generator=generator, device=self._basis_KQ.device)
+        return weights @ self._basis_KQ

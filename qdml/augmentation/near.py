@@ -21,6 +21,7 @@ import torch
 
 from hpc.motion import halo_terms, near_table
 from qdml.atoms import AtomRows, SampleAtoms
+from qdml.augmentation.tables import float32_table
 
 __all__ = ["NearTables", "Series"]
 
@@ -130,7 +131,7 @@ class NearTables:
         basis = np.linalg.qr(sums.T)[0].T  # (K, Q)
 
         def to_device(values: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
+            return float32_table(values, device)
 
         series = len(self._damping.nodes), len(self._strain.nodes)
         table = np.empty((len(atoms.distance), *series, len(basis)))

@@ -32,7 +32,7 @@ from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import Instrument
 from hpc.instrument.windows import visible
 from qdml.augmentation.draws import Ranges
-from qdml.augmentation.spline import spline_matrix
+from qdml.augmentation.tables import float32_table, spline_matrix
 
 __all__ = ["Optics", "View"]
 
@@ -104,8 +104,8 @@ class Optics:
         ]
         self.windows = [self._window(*pair, q) for pair in zip(instruments, energies, strict=True)]
 
-        def to_device(values: object, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-            return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+        def to_device(values: object) -> torch.Tensor:
+            return float32_table(values, device)
 
         names = ("zero_deg", "displacement_mm", "resolution_factor", "first_deg", "last_deg", "peak_counts", "mu_r")
         self._ranges = Ranges(

@@ -22,7 +22,7 @@ from qdml.augmentation.config import SurroundingsConfig
 from qdml.augmentation.draws import SmoothField, uniform
 from qdml.augmentation.mixing import mix
 from qdml.augmentation.solvents import solvent_terms
-from qdml.augmentation.spline import spline_matrix
+from qdml.augmentation.tables import float32_table, spline_matrix
 
 __all__ = ["Surroundings"]
 
@@ -43,7 +43,7 @@ class Surroundings:
         self._config = config
 
         def to_device(values: object) -> torch.Tensor:
-            return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
+            return float32_table(values, device)
 
         #: (P,) float64 [Å⁻¹]: where `draw` needs the factors of the instrument.
         self.grid, spline = spline_matrix(q, _COARSE)
