@@ -48,6 +48,8 @@ SHARED = (
     "ensemble",
     "form_factors",
     "radiation",
+    "absorption",
+    "scattering",
     "debye",
     "transform",
     "motion",
