@@ -1,4 +1,4 @@
-"""Built-in liquids against measured curves: a table of numbers and a figure.
+"""Built-in liquids against measured curves: tables of numbers and a figure.
 
     python benchmarks/compare_liquids.py hexane=Hexane.xye toluene=Toluene.xye --wavelength 0.564162 \
         [-o benchmarks/results/liquids.png]
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc.liquids import Liquid, liquid_profile, load_liquid
+from hpc.liquids import Liquid, liquid_names, liquid_profile, liquid_terms, load_liquid
 from qdml.measured.patterns import read_pattern
 
 BACKGROUND_POWERS = 4
@@ -173,6 +173,15 @@ def main() -> None:
     print("|" + "---|" * len(HEADER))
     for c in comparisons:
         print("| " + " | ".join(c.numbers()) + " |")
+    print(
+        "\n| liquid | structure | ring of the model [Å⁻¹] | half width below it [Å⁻¹] | height over that of free atoms |"
+    )
+    print("|---|---|---|---|---|")
+    for name in liquid_names():
+        terms = liquid_terms(name, q)
+        height = np.interp(terms.ring, q, terms.total / terms.self)
+        kind = load_liquid(name).structure["kind"]
+        print(f"| {name} | {kind} | {terms.ring:.2f} | {terms.ring_width:.2f} | {height:.1f} |")
     if arguments.output:
         draw(comparisons, arguments.output)
 
