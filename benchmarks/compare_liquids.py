@@ -173,9 +173,7 @@ def main() -> None:
     print("|" + "---|" * len(HEADER))
     for c in comparisons:
         print("| " + " | ".join(c.numbers()) + " |")
-    print(
-        "\n| liquid | structure | ring of the model [Å⁻¹] | half width below it [Å⁻¹] | height over that of free atoms |"
-    )
+    print("\n| liquid | structure | ring of the model [Å⁻¹] | half width [Å⁻¹] | height over free atoms |")
     print("|---|---|---|---|---|")
     for name in liquid_names():
         terms = liquid_terms(name, q)

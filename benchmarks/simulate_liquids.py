@@ -4,7 +4,7 @@
     python benchmarks/simulate_liquids.py hexane toluene --out conf/liquid/tables
 
 Molecular dynamics at the density and temperature of the liquid's file (OpenMM, CPU). Its groups are Lennard-Jones
-sites with charges (Lorentz-Berthelot, cut at 12 Å; with charges at 10 Å, and particle-mesh Ewald); bonds, angles and
+sites with charges (Lorentz-Berthelot, cut at 12 Å, beyond which a reaction field continues charges); bonds, angles and
 fixed dihedrals are springs around the file's geometry, torsions follow its potentials, and sites up to three bonds
 apart do not interact (as in TraPPE: M. G. Martin & J. I. Siepmann, J. Phys. Chem. B 102, 2569 (1998)). Molecules start
 far apart, are pressed together at 600 K, relax, and are then sampled at the liquid's temperature. Hydrogens are put on
@@ -36,7 +36,7 @@ SPRING_DIHEDRAL = 200.0  # kJ/(mol rad²): 6° at 298 K
 PRESSING_TEMPERATURE = 600.0
 
 
-def molecular_system(liquid: Liquid, position: np.ndarray, count: int, charged: bool) -> openmm.System:
+def molecular_system(liquid: Liquid, position: np.ndarray, count: int) -> openmm.System:
     """`count` molecules of the geometry `position` (rows, 3): masses, springs, torsions, interactions."""
     n, steps = len(liquid.rows), bond_counts(liquid)
     system = openmm.System()
@@ -48,8 +48,7 @@ def molecular_system(liquid: Liquid, position: np.ndarray, count: int, charged: 
     fixed.addGlobalParameter("k", SPRING_DIHEDRAL)
     fixed.addPerTorsionParameter("theta0")
     sites = openmm.NonbondedForce()
-    sites.setNonbondedMethod(sites.PME if charged else sites.CutoffPeriodic)
-    sites.setEwaldErrorTolerance(1e-4)
+    sites.setNonbondedMethod(sites.CutoffPeriodic)
     near = np.argwhere(np.triu((steps > 0) & (steps <= 3)))
     for molecule in range(count):
         first = molecule * n
@@ -87,11 +86,10 @@ def simulate(liquid: Liquid, *, sites: int, relax_ps: float, sample_ps: float, e
     n = len(liquid.rows)
     count = round(sites / n)
     chosen = shapes[rng.choice(len(shapes), size=count, p=weight)]
-    charged = any(group.charge for group in liquid.groups.values())
-    system = molecular_system(liquid, chosen[0], count, charged)
+    system = molecular_system(liquid, chosen[0], count)
     box = (count / liquid.number_density) ** (1 / 3)
     nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    nonbonded.setCutoffDistance(min(12.0 if not charged else 10.0, 0.49 * box) / 10)
+    nonbonded.setCutoffDistance(min(12.0, 0.49 * box) / 10)
     nonbonded.setUseDispersionCorrection(False)
 
     side = int(np.ceil(count ** (1 / 3)))
