@@ -12,10 +12,12 @@ with s = Q/4π and sinc x = sin x / x. N_ab(r_n) counts ordered pairs of a parti
 atom of the endless crystal in its m-th shell. A_m is thus a fraction of the bulk's coordination per atom of the dot: a
 dot whose surface carries such a shell has A ~ (atoms in it) / (atoms of the dot), so that it falls with size.
 
-Two laws of c(r). *Shells*: one value for each of the first shells of the crystal; flat near a shell, and a smooth step
+Laws of c(r). *Shells*: one value for each of the first shells of the crystal; flat near a shell, and a smooth step
 from one to the next, the last down to 0 at the shell after it. *Smooth*: (r_c/r)², the form of T. Proffen & S. J. L.
 Billinge, J. Appl. Cryst. 32, 572 (1999), where r_c² is their δ, at most 1, and tapered to 0 between 10 Å and the reach.
-Both are smooth on the scale of 0.1 Å, as the nodes of pair tables at real positions need (`hpc.pairs.moments`).
+*Tail* (fits alone): the first shell free, then
+~ 1/r (`tail_weights`). All are smooth on the scale of 0.1 Å, as the nodes of pair tables at real positions need
+(`hpc.pairs.moments`).
 
 Correlation belongs to the diffuse scattering: the mean structure, hence what texture multiplies, does not change.
 
@@ -48,12 +50,15 @@ __all__ = [
     "shells",
     "smooth_correlation",
     "table_weights",
+    "tail_weights",
 ]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
 #: Pairs farther apart than this [Å] move independently.
 REACH = 15.0
+# The law of a tail goes to 0 over this last part of its reach.
+_TAIL_END = 0.2
 # The smooth law goes to 0 from this part of the reach on.
 _TAPER = 2 / 3
 # (r_c/r)² meets 1 in a bend that nodes of pair tables resolve; off by 0.1 % of c where r = 1.35 r_c.
@@ -160,6 +165,29 @@ def correlation_weights(r: Array, nodes: Array) -> Array:
     # Passed: 0 before the step from a shell to the next, 1 after it.
     passed = u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
     return xp.concat([xp.ones_like(passed[:1, :]), passed[:-1, :]], axis=0) - passed
+
+
+def tail_weights(r: Array, first: float, second: float, *, reach: float) -> Array:
+    """The law of a tail: c(r) = c_1 up to the first shell, then t r_1/r; values @ weights with the values (c_1, t).
+
+    1/r is what sound waves leave: amplitudes of a wave of wave vector k have the mean square kT/(ρ v² k²), and
+    ∫ d³k e^{ikr}/k² ~ 1/r. In Debye's model c(r) = Si(k_D r)/(k_D r), which is 1.2 Å/r for PbS beyond a few Å.
+
+    Args:
+        r: (r,) float64 [Å].
+        first: distance of the first shell, r_1 [Å].
+        second: of the second [Å]; between the two the laws pass into each other.
+        reach: where c has become 0 [Å]: a smooth end takes its last fifth.
+
+    Returns:
+        (2, r) float64.
+    """
+    xp = array_api_compat.array_namespace(r)
+    nodes = xp.asarray([first, second], dtype=r.dtype, device=array_api_compat.device(r))
+    near = correlation_weights(r, nodes)[0, :]
+    u = xp.clip((r / reach - 1) / _TAIL_END + 1, 0.0, 1.0)
+    end = 1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
+    return xp.stack([near, (1 - near) * end * first / xp.where(r > 0, r, xp.ones_like(r))])
 
 
 def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:

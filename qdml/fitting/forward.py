@@ -23,16 +23,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.debye import coefficients
-from hpc.motion import correlation_weights
+from hpc.motion import correlation_weights, tail_weights
 from hpc.structure.material import Kind
 from hpc.texture import diffuse_terms
 from hpc.transform import waves
 from qdml.fitting.dots import CountedDots, Ensemble
 from qdml.fitting.instrument import Optics
 
-__all__ = ["SIGMA", "SIZE", "STRAIN", "ZERO", "DotModel", "Parts", "b_name", "correlation_name"]
+__all__ = ["SIGMA", "SIZE", "STRAIN", "TAIL", "ZERO", "DotModel", "Parts", "b_name", "correlation_name"]
 
 SIZE, SIGMA, STRAIN, ZERO = "log_volume_diameter", "sigma", "strain", "zero"
+
+#: Parameter t of the law c = t r_1/r beyond the first shell (`hpc.motion.tail_weights`).
+TAIL = "correlation_tail"
 
 
 def b_name(element: str) -> str:
@@ -67,6 +70,7 @@ class DotModel:
         *,
         energy_kev: float | None,
         nodes: np.ndarray,
+        tail: float = 0.0,
         optics: Optics | None = None,
         split: bool = False,
         bin_width: float | None = None,
@@ -79,13 +83,16 @@ class DotModel:
             energy_kev: photon energy [keV]; None leaves f' and f'' out.
             nodes: (m + 1,) float64 [Å]: distances of the m shells whose correlation is a parameter, and where it ends;
                 empty for none.
+            tail: reach [Å] of the law of a tail, which takes the place of shells beyond the first; `nodes` are then the
+                first two shells. 0 for none.
             optics: the instrument; None for an ideal one.
             bin_width: over which each point of q is a mean [Å⁻¹]; the step of q when None.
             split: whether the part that texture multiplies (`hpc.texture`) is wanted apart from the rest.
         """
         self.dots, self.q, self.optics, self._split = dots, q, optics, split
-        self._nodes = nodes
+        self._nodes, self._tail = nodes, tail
         n_shells = max(len(nodes) - 1, 0)
+        self._correlations = (*(correlation_name(m) for m in range(n_shells)), *((TAIL,) if tail else ()))
         self._s2 = (q / (4 * np.pi)) ** 2
         self._step = (q[-1] - q[0]) / (len(q) - 1)
         self._bin_width = self._step if bin_width is None else bin_width
@@ -98,7 +105,7 @@ class DotModel:
             SIGMA,
             STRAIN,
             *(b_name(element) for element in self.elements),
-            *(correlation_name(m) for m in range(n_shells)),
+            *self._correlations,
             ZERO,
         )
 
@@ -130,7 +137,7 @@ class DotModel:
         n_rows = 3 if slopes else 1
         stretch = 1 + values[STRAIN]
         b = self._b_shares @ [values[b_name(element)] for element in self.elements]
-        c = np.array([values[correlation_name(m)] for m in range(max(len(self._nodes) - 1, 0))])
+        c = np.array([values[name] for name in self._correlations])
         n_b, n_c = len(self.elements), len(c)
         # Scattering of independent atoms, and what correlated motion adds.
         total = np.zeros((1 + 3 + n_b + n_c if slopes else 1, len(self.q)))
@@ -225,12 +232,15 @@ class DotModel:
         distance, counts = table
         if not len(c):
             return None
-        n = int(np.searchsorted(distance, self._nodes[-1]))
+        n = int(np.searchsorted(distance, self._tail or self._nodes[-1]))
         used = np.flatnonzero(counts[0, :n])
         if not len(used):
             return None
         r, counts = distance[used], counts[:, used]
-        hats = correlation_weights(r, self._nodes)
+        if self._tail:
+            hats = tail_weights(r, self._nodes[0], self._nodes[1], reach=self._tail)
+        else:
+            hats = correlation_weights(r, self._nodes)
         x = np.outer(r * stretch, self.q)
         wave = np.sinc(x / np.pi) * self._bin_factor(r)[:, None]
         rise = np.exp(np.outer(c @ hats * b_ab, self._s2))

@@ -16,7 +16,7 @@ import numpy as np
 from hpc.ensemble import volume_mean_diameter
 from hpc.motion import shells
 from qdml.fitting.dots import count_dots
-from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, Parts, correlation_name
+from qdml.fitting.forward import SIGMA, SIZE, STRAIN, TAIL, ZERO, DotModel, Parts, correlation_name
 from qdml.fitting.ingredients import Ingredients, bernstein
 from qdml.fitting.instrument import Optics
 from qdml.fitting.points import Points
@@ -83,6 +83,7 @@ def parameter_space(model: DotModel, settings: FitSettings) -> Space:
     for shell in range(settings.correlation_shells):
         start = settings.start_correlation[min(shell, len(settings.start_correlation) - 1)]
         bounds[correlation_name(shell)] = (*settings.correlation, start)
+    bounds[TAIL] = (*settings.correlation, settings.start_correlation[0])
     if model.optics is None:
         bounds[ZERO] = (0.0, 0.0, 0.0)
     limits = np.array([bounds[name] for name in model.names])
@@ -143,6 +144,7 @@ class Problem:
                 q,
                 energy_kev=energy_kev,
                 nodes=nodes,
+                tail=settings.correlation_tail,
                 optics=optics,
                 bin_width=bin_width,
                 split=settings.texture is not None,

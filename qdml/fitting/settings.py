@@ -34,6 +34,7 @@ class FitSettings:
     q_range: tuple[float, float]
     model_error: float
     correlation_shells: int
+    correlation_tail: float
     halo_shells: int
     halo_b: float
     texture: Literal["direction", "reflection"] | None
@@ -89,6 +90,13 @@ class FitSettings:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.correlation_tail and self.correlation_shells != 1:
+            raise ValueError(
+                "correlation_tail is the law beyond the first shell: set correlation_shells to 1, got "
+                f"{self.correlation_shells}"
+            )
+        if not 0 <= self.correlation_tail <= 100:
+            raise ValueError(f"correlation_tail must lie in 0 to 100 Å, got {self.correlation_tail}")
         if self.texture not in (None, "direction", "reflection"):
             raise ValueError(f"texture must be direction, reflection or null, got {self.texture!r}")
         if "diameter_nm" in self.fixed and "sigma" not in self.fixed:

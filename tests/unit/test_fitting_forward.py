@@ -9,13 +9,13 @@ from hpc.dots import dot_pattern
 from hpc.instrument.lines import seen
 from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import load_instrument
-from hpc.motion import near_terms, shells
+from hpc.motion import near_terms, shells, tail_weights
 from hpc.scattering import coefficients
 from hpc.structure.material import load_material
 from hpc.structure.variant import Faults, Shape, Surface, Variant
 from hpc.transform import partial_sums, waves
 from qdml.fitting.dots import CountedDots
-from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, DotModel, b_name, correlation_name
+from qdml.fitting.forward import SIGMA, SIZE, STRAIN, TAIL, ZERO, DotModel, b_name, correlation_name
 from qdml.fitting.instrument import Optics
 
 PBS = load_material("pbs")
@@ -107,6 +107,7 @@ def variants() -> list:
     return [
         pytest.param(SPHERE, {}, id="sphere"),
         pytest.param(SPHERE, {"split": True}, id="textured"),
+        pytest.param(SPHERE, {"tail": 25.0}, id="tail of correlated motion"),
         pytest.param(zincblende, {"bin_width": None}, id="another material, octahedron, bins"),
         pytest.param(skin, {"split": True}, id="partly occupied skin"),
         pytest.param(faulted, {}, id="off the lattice"),
@@ -121,7 +122,7 @@ def test_derivatives_are_exact(variant: Variant, changes: dict, instrument: str 
     q = Q[:500]
     dots = CountedDots(variant, largest=40.0, q_max=10.0)
     optics = Optics.of(setup, q, energy_kev=energy)
-    nodes, _ = shells(variant.material, 3)
+    nodes, _ = shells(variant.material, 2 if "tail" in changes else 3)
     one = DotModel(dots, q, **{"energy_kev": energy, "nodes": nodes, "optics": optics, **changes})
     values = dict.fromkeys(one.names, 1.7) | {k: v for k, v in VALUES.items() if k in one.names}
     values[SIZE] = np.log(26.0)
@@ -133,6 +134,29 @@ def test_derivatives_are_exact(variant: Variant, changes: dict, instrument: str 
         scale = np.abs(numeric).max()
         np.testing.assert_allclose(parts.slopes[:, index], numeric, atol=1e-6 * scale, err_msg=name)
     assert parts.value.shape == (2 if changes.get("split") else 1, len(q))
+
+
+def test_a_tail_beyond_the_first_shell(dots: CountedDots) -> None:
+    """Of no strength it is one free shell; otherwise each pair moves as 1/r says."""
+    nodes, _ = shells(PBS, 2)
+    both = {b_name("Pb"): 1.5, b_name("S"): 1.5, TAIL: 0.0}
+    one_shell = model(dots, nodes=nodes)(VALUES, slopes=False).value[0]
+    tailed = model(dots, nodes=nodes, tail=25.0)
+    np.testing.assert_allclose(tailed(VALUES | {TAIL: 0.0}, slopes=False).value[0], one_shell, rtol=1e-12)
+    added = tailed(VALUES | both | {TAIL: 0.4}, slopes=False).value[0]
+    added -= tailed(VALUES | both, slopes=False).value[0]
+    ensemble = dots.ensemble(VALUES[SIZE], VALUES[SIGMA])
+    undamped = coefficients(PBS.kinds, Q, energy_kev=ENERGY).undamped
+    s2 = (Q / (4 * np.pi)) ** 2
+    expected = np.zeros_like(Q)
+    for factor, (distance, counts) in zip(undamped, ensemble.tables, strict=True):
+        weights = tail_weights(distance, *nodes, reach=25.0)[1]
+        for r, number, c in zip(distance, counts[0], 0.4 * weights, strict=True):
+            x = Q * r * (1 + VALUES[STRAIN])
+            c_1 = VALUES[correlation_name(0)] * (r < 3.5)
+            rise = np.exp(-3.0 * (1 - c - c_1) * s2) - np.exp(-3.0 * (1 - c_1) * s2)
+            expected += factor * number * np.sin(x) / x * rise
+    np.testing.assert_allclose(added, expected / ensemble.atoms[0].sum(), atol=1e-9 * one_shell.max())
 
 
 def test_what_texture_multiplies_is_never_negative_and_the_rest_has_no_reflections(dots: CountedDots) -> None:

@@ -14,6 +14,7 @@ from hpc.motion import (
     shells,
     smooth_correlation,
     table_weights,
+    tail_weights,
 )
 from hpc.near_part import shells_of_positions
 from hpc.scattering import coefficients
@@ -189,3 +190,13 @@ def test_surface_b_and_the_mean_over_stackings():
     assert not is_nested(variant)
     with pytest.raises(ValueError, match=r"motion.surface_b and faults: .* depends on the stacking"):
         cut_sites(variant, centre="Pb", diameter_max=20.0)
+
+
+def test_tail_is_1_over_r_from_the_second_shell_to_its_end() -> None:
+    r = np.linspace(0.5, 30, 2000)
+    near, tail = tail_weights(r, 3.0, 4.2, reach=25.0)
+    assert (near[r <= 3.0] == 1).all() and (near[r >= 4.2] == 0).all() and (np.diff(near) <= 0).all()
+    middle = (r >= 4.2) & (r <= 20)
+    np.testing.assert_allclose(tail[middle], 3.0 / r[middle], rtol=1e-12)
+    assert (tail[r <= 3.0] == 0).all() and (tail[r >= 25] == 0).all()
+    assert (tail >= 0).all() and (near + tail <= 1).all()
