@@ -79,7 +79,7 @@ def amplitudes(
     if particle == "xray":
         factors = {
             element: scattering_factor(element, q, energy_kev=energy_kev, anomalous=anomalous)
-            for element in {kind.element for kind in kinds}
+            for element in dict.fromkeys(kind.element for kind in kinds)
         }
         return np.stack([factors[kind.element] for kind in kinds])
     if particle == "neutron":
