@@ -91,7 +91,12 @@ def sums_of(
         described = {
             "shape": variant.shape.name,
             "material": variant.material.name,
+            "space_group": variant.material.space_group,
             "cell_angstrom": " ".join(f"{x:g}" for x in variant.material.cell_angstrom),
+            "sites": "; ".join(
+                f"{kind.label} {kind.element} {' '.join(f'{x:.6g}' for x in position)} occupancy {kind.occupancy:.6g}"
+                for kind, position in zip(variant.material.kinds, variant.material.positions, strict=True)
+            ),
             "diameter_nm": chosen.diameter_nm,
             "sigma": chosen.sigma,
             "strain": chosen.strain,
