@@ -38,6 +38,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     "static disorder": {"disorder": "disordered"},
     "vacancies": {"disorder": "vacancies"},
     "PbSe core, PbS shell": {"material": "pbse", "coating": "pbs_shell"},
+    "neighbours move together": {"motion": "neighbours"},
+    "neighbours, and a halo": {"motion": "halo"},
+    "neighbours, and surface B × 2": {"motion": "surface"},
 }
 SIGMA = 0.08
 COLUMNS = 3

@@ -16,7 +16,8 @@ GRID = (
     "device=cpu",
 )
 
-#: One variant for each way of counting pairs: integers on the lattice, real positions in one pass, one by one.
+#: One variant for each way of counting pairs: integers on the lattice, real positions in one pass, one by one. Each has
+#: another sort of motion.
 VARIANTS = (
     "grid.diameter_nm=[1.5,2.0]",
     "grid.sigma=[0.0,0.1]",
@@ -24,7 +25,8 @@ VARIANTS = (
     "particles.size_step_nm=0.5",
     "particles.realisations=2",
     "lattice.size_strain=[0.001,0.0]",
-    "variants=[{shape:sphere},{faults:{deformation:0.05}},{disorder:{relaxation:0.1,core:0.05}}]",
+    "variants=[{motion:{correlation:[0.5,0.3],halo:[0.1],surface_b:2}},{faults:{deformation:0.05},motion:{smooth:2}},"
+    + "{disorder:{relaxation:0.1,core:0.05},motion:{surface_b:2}}]",
 )
 
 
