@@ -75,7 +75,7 @@ REFUSED = {
     "augment.fractions": ([1.2], "0 < fraction <= 1"),
     "augment.scales": ([], "augment.scales must be > 0"),
     "augment.solvents": ([], "at least one solvent"),
-    "augment.solvents.0.name": ("ether", "'ether' is not one of the built-in liquids"),
+    "augment.solvents.0.name": ("ether", "'ether' is not one of the liquids"),
     "network.name": ("resnet", r"network.name must be one of \['allconv', 'residual_mlp'\], got 'resnet'"),
     "network.input": ("raw", "network.input must be one of"),
     "network.heads": ("three", "network.heads must be one of"),
@@ -101,14 +101,20 @@ def test_refused(mapping: dict, key: str) -> None:
 
 REFUSED_BY_INSTRUMENT = {
     "augment.instruments": ([], "at least one instrument"),
-    "augment.instruments.0.resolution": (
-        [0.2, 0.1],
-        r"instruments\[synchrotron\].resolution must be \[low, high\]",
-    ),
-    "augment.instruments.1.weight": (0, r"instruments\[laboratory\].weight must be > 0"),
-    "augment.near_neighbours.correlation": ([0, 1.1], "correlation must be"),
-    "augment.background_share": ([0.0, 2.0], "background_share must be"),
-    "augment.texture_blend": (0, "texture_blend must be > 0"),
+    "augment.instruments.0.name": ("telescope", "'telescope' is not one of .*lab_cu"),
+    "augment.instruments.0.energy_kev": ([30, 16], "energy_kev must be"),
+    "augment.instruments.2.energy_kev": ([8, 9], "cu_kalpha has its own energy"),
+    "augment.instruments.2.fraction": ([0, 0.5], "fraction must be"),
+    "augment.instruments.1.weight": (0, r"instruments\[synchrotron_area\].weight must be > 0"),
+    "augment.dots.correlation": ([0, 1.1], "correlation must be"),
+    "augment.dots.smooth_share": (1.5, "smooth_share must lie in 0 to 1"),
+    "augment.dots.texture_blend": (0, "texture_blend must be > 0"),
+    "augment.dots.model_error": (-0.1, "model_error must be >= 0"),
+    "augment.surroundings.background_share": ([0.0, 2.0], "background_share must be"),
+    "augment.surroundings.solvents": ([], "at least one solvent"),
+    "augment.surroundings.solvents.0.name": ("ether", "'ether' is not one of the liquids .*hexane"),
+    "augment.surroundings.containers": (["paper"], "'paper' is not one of .*kapton"),
+    "augment.surroundings.mixed": (0, "mixed must be >= 1"),
 }
 
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from scipy.stats import poisson
 
-from qdml.augmentation.recipes import AllaraRecipe
-from qdml.config import AllaraConfig, ClassConfig, SolventConfig
+from qdml.augmentation.allara import AllaraRecipe
+from qdml.augmentation.config import SolventConfig
+from qdml.dataset import Rows
+from qdml.config import AllaraConfig, ClassConfig
 from qdml.limits import exact_posterior
 from qdml.losses import class_labels, class_loss, class_probabilities
 from qdml.metrics import (
@@ -87,12 +89,17 @@ def recipe() -> AllaraRecipe:
     return AllaraRecipe(config, np.linspace(1.0, 3.0, 6), torch.device("cpu"))
 
 
+def rows_of(clean: torch.Tensor) -> Rows:
+    unknown = torch.zeros(len(clean), dtype=torch.float64)
+    return Rows(intensity=clean, diameter=unknown, sigma=unknown)
+
+
 def test_exact_posterior_is_bayes_theorem(recipe: AllaraRecipe) -> None:
     torch.manual_seed(0)
     clean = torch.rand(5, 6) + 0.5
     labels = {"diameter_nm": torch.tensor([0, 0, 1, 2, 2]), "sigma": torch.tensor([0, 1, 0, 0, 1])}
     cell = 2  # half solvent, few counts
-    y, _ = recipe.cell(cell, clean[:3], torch.Generator().manual_seed(1))
+    y, _ = recipe.cell(cell, rows_of(clean[:3]), torch.Generator().manual_seed(1))
     got = exact_posterior(recipe, cell, y, clean, labels, {"diameter_nm": 3, "sigma": 2})
     rate = (recipe.scale(cell) * recipe.expected(torch.full((5,), cell), clean.double())).numpy()
     counts = np.rint((y * recipe.scale(cell)).numpy())
@@ -106,7 +113,7 @@ def test_exact_posterior_is_calibrated(recipe: AllaraRecipe) -> None:
     torch.manual_seed(0)
     clean = torch.rand(4, 6) + 0.5
     truth = torch.arange(4).repeat(5000)
-    y, _ = recipe.cell(0, clean[truth], torch.Generator().manual_seed(2))
+    y, _ = recipe.cell(0, rows_of(clean[truth]), torch.Generator().manual_seed(2))
     labels = {"diameter_nm": torch.arange(4)}
     p = exact_posterior(recipe, 0, y, clean, labels, {"diameter_nm": 4})["diameter_nm"].numpy()
     # 20 000 patterns that are easily confused; each bin's frequency is known to about 1 %.

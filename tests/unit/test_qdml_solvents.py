@@ -1,35 +1,49 @@
-"""Built-in liquids and solvent files."""
+"""Liquids by name and solvent files."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qdml.augmentation.solvents import LIQUIDS, liquid_profile, solvent_profile
-from qdml.config import SolventConfig
+from hpc.liquids import liquid_profile, varied
+from qdml.augmentation.config import SolventConfig
+from qdml.augmentation.solvents import solvent_profile, solvent_profiles, solvent_terms
 
 Q = np.arange(0.6, 15.0, 0.02)
+COARSE = np.linspace(Q[0], Q[-1], 241)
 
 
 def built_in(name: str) -> SolventConfig:
     return SolventConfig(name=name, file=None, wavelength=None)
 
 
-@pytest.mark.parametrize("name", LIQUIDS)
-def test_a_liquid_has_its_ring_and_tends_to_free_atoms(name: str) -> None:
-    from hpc.form_factors import compton, scattering_factor
+@pytest.mark.parametrize("name", ["hexane", "toluene", "water"])
+def test_a_liquid_is_that_of_hpc(name: str) -> None:
+    """Its profile and its terms, on the grid of the patterns or on a coarser one."""
+    wanted = liquid_profile(name, Q)
+    assert solvent_profile(built_in(name), Q) == pytest.approx(wanted / wanted.mean())
+    terms = solvent_terms(built_in(name), Q, COARSE)
+    assert terms.total.mean() == pytest.approx(1)
+    coarse = liquid_profile(name, COARSE)
+    assert terms.total == pytest.approx(coarse / coarse.mean())
+    plain = varied(terms, stretch=np.ones((1, 1)), width=np.ones((1, 1)), height=np.ones((1, 1)))
+    assert plain[0] == pytest.approx(terms.total, rel=1e-9)
 
-    profile = solvent_profile(built_in(name), Q)
-    assert profile.min() > 0
-    assert profile.mean() == pytest.approx(1)
-    assert 1.25 < Q[profile.argmax()] < 1.45
-    atoms = {"hexane": (6, 14), "toluene": (7, 8)}[name]
-    far = np.array([14.9])
-    free = sum(
-        n * (scattering_factor(element, far, anomalous=False).real ** 2 + compton(element, far))
-        for n, element in zip(atoms, "CH", strict=True)
-    )
-    assert liquid_profile(name, far) == pytest.approx(free, rel=0.05)
+
+def test_a_measured_solvent_moves_as_a_whole(tmp_path: Path) -> None:
+    q = np.arange(0.5, 16, 0.01)
+    np.savetxt(tmp_path / "ring.xy", np.stack([q, 1 + 3 * np.exp(-0.5 * ((q - 1.4) / 0.2) ** 2)], axis=1))
+    solvent = SolventConfig(name="ring", file=str(tmp_path / "ring.xy"), wavelength=None)
+    terms = solvent_terms(solvent, Q, COARSE)
+    assert terms.ring == pytest.approx(1.4, abs=0.06)
+    moved = varied(terms, stretch=np.full((1, 1), 1.1), width=np.ones((1, 1)), height=np.ones((1, 1)))
+    assert COARSE[moved[0].argmax()] == pytest.approx(1.54, abs=0.06)
+
+
+def test_every_solvent_of_a_mixture_is_summed_to_1() -> None:
+    both = solvent_profiles([built_in("hexane"), built_in("toluene")], Q)
+    assert both.shape == (2, len(Q))
+    assert both.sum(axis=1) == pytest.approx(1)
 
 
 def test_a_file_is_put_on_the_grid(tmp_path: Path) -> None:
@@ -53,14 +67,3 @@ def test_a_file_that_does_not_cover_q(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="nowhere.xy"):
         solvent_profile(SolventConfig(name="x", file="nowhere.xy", wavelength=1.5), Q)
-
-
-@pytest.mark.parametrize(("name", "file"), [("hexane", "Hexane.xye"), ("toluene", "Toluene.xye")])
-def test_built_in_liquids_resemble_measured_ones(name: str, file: str, shared_data: Path) -> None:
-    path = shared_data / "solvents" / file
-    measured = solvent_profile(SolventConfig(name=name, file=str(path), wavelength=0.564162), Q)
-    model = solvent_profile(built_in(name), Q)
-    # The model's docstring: 10 % rms, 30 % on the flank of the ring.
-    ratio = model / measured
-    assert np.sqrt(np.mean((ratio / ratio.mean() - 1) ** 2)) < 0.12
-    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.45
