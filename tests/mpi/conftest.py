@@ -25,8 +25,10 @@ VARIANTS = (
     "particles.size_step_nm=0.5",
     "particles.realisations=2",
     "lattice.size_strain=[0.001,0.0]",
-    "variants=[{motion:{correlation:[0.5,0.3],halo:[0.1],surface_b:2}},{faults:{deformation:0.05},motion:{smooth:2}},"
-    + "{disorder:{relaxation:0.1,core:0.05},motion:{surface_b:2}}]",
+    (
+        "variants=[{motion:{correlation:[0.5,0.3],halo:[0.1],surface_b:2}},{faults:{deformation:0.05},motion:{smooth:2}},"
+        "{disorder:{relaxation:0.1,core:0.05},motion:{surface_b:2}}]"
+    ),
 )
 
 
