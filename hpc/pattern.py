@@ -207,7 +207,10 @@ def _run(chosen: argparse.Namespace, world: World) -> list[str]:
                 for note in notes_near_edges((kind.element for kind in sums.kinds), beam):
                     _log.info("%s", note)
                 if instrument is not None:
-                    columns, recorded = record(columns, instrument, chosen)
+                    atoms = {kind.element: 0.0 for kind in sums.kinds}
+                    for kind, number in zip(sums.kinds, sums.n_atoms, strict=True):
+                        atoms[kind.element] += kind.occupancy * float(number)
+                    columns, recorded = record(columns, atoms, instrument, chosen)
                     described |= recorded
                 write_columns(columns, {**described, **_common(chosen, beam)}, target)
                 if target is not None:

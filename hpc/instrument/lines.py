@@ -63,8 +63,8 @@ def seen(
     Args:
         y: (..., q) pattern of a single line on the grid q.
         q: (q,) uniform [Å⁻¹].
-        wavelengths: of the lines [Å], the reference line first.
-        weights: of the lines, sum 1.
+        wavelengths: of the lines, numbers or (..., 1) [Å], the reference line first.
+        weights: of the lines, numbers or (..., 1), sum 1.
         shift: number, (..., 1) or (..., q), ΔQ of `hpc.instrument.angles` [Å⁻¹].
 
     Returns:

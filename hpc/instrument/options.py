@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _NEUTRAL: dict[str, Any] = {
     "two_theta": None,
     "counts": None,
     "solvent": None,
+    "fluorescence": None,
     "background": 0.0,
     "zero": 0.0,
     "displacement": 0.0,
@@ -56,6 +57,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="SHARE",
         help="share of the recorded area that is flat",
+    )
+    group.add_argument(
+        "--fluorescence",
+        nargs="?",
+        const=4.0,
+        type=float,
+        metavar="KEV",
+        help="add what the dots emit in lines above this energy, the detector's threshold; without a number 4",
     )
     group.add_argument("--zero", type=float, default=0.0, metavar="DEGREES", help="2θ shown - 2θ true")
     group.add_argument(
@@ -117,8 +126,12 @@ def choose_instrument(chosen: argparse.Namespace) -> Instrument | None:
     return instrument
 
 
-def sample_of(chosen: argparse.Namespace) -> Sample:
+def sample_of(chosen: argparse.Namespace, *, isotropic: float = 0.0) -> Sample:
     """What the options say about the sample.
+
+    Args:
+        chosen: the options.
+        isotropic: fluorescence of the dots, unit of their intensity.
 
     Raises:
         ValueError: shares that cannot be, or an unknown liquid.
@@ -129,17 +142,19 @@ def sample_of(chosen: argparse.Namespace) -> Sample:
         zero_deg=chosen.zero,
         displacement_mm=chosen.displacement,
         solvents=_solvents(chosen.solvent or []),
+        isotropic=isotropic,
         background=chosen.background,
     )
 
 
 def record(
-    columns: Columns, instrument: Instrument, chosen: argparse.Namespace
+    columns: Columns, atoms: Mapping[str, float], instrument: Instrument, chosen: argparse.Namespace
 ) -> tuple[Columns, dict[str, object]]:
     """Columns 2θ, intensity, σ and the parameters of the header.
 
     Args:
         columns: titles; Q [Å⁻¹] and intensity of the ideal pattern, (q,) float64 each.
+        atoms: element -> number of atoms that scatter this intensity.
         instrument: of `choose_instrument`.
         chosen: the options.
 
@@ -148,7 +163,7 @@ def record(
     """
     from hpc.instrument.recorded import measure
 
-    sample = sample_of(chosen)
+    sample = sample_of(chosen, isotropic=_fluorescence(atoms, instrument, chosen.fluorescence))
     q, intensity = columns[1]
     recorded = measure(
         q,
@@ -179,12 +194,27 @@ def record(
         "counts_per_unit": instrument.counts_per_unit,
         "solvents": " ".join(f"{name}={share:g}" for name, share in sample.solvents.items()) or "none",
         "background": sample.background,
+        "fluorescence": "none"
+        if chosen.fluorescence is None
+        else f"{sample.isotropic:.6g} electron units, lines above {chosen.fluorescence:g} keV",
         "zero_deg": sample.zero_deg,
         "displacement_mm": sample.displacement_mm,
         "noise": "none" if chosen.no_noise else f"Poisson, seed {chosen.seed}",
     }
     titles = ["2theta [degree]", "I [photons / counts_per_unit]", "sigma"]
     return (titles, [recorded.two_theta, recorded.intensity, recorded.sigma]), described
+
+
+def _fluorescence(atoms: Mapping[str, float], instrument: Instrument, threshold: float | None) -> float:
+    """[electron units] of all atoms together."""
+    if threshold is None:
+        return 0.0
+    from hpc.absorption import fluorescence
+
+    energy_kev = instrument.radiation.energy_kev
+    if energy_kev is None:
+        raise ValueError("--fluorescence is that of X-rays; this instrument has neutrons")
+    return sum(atoms.values()) * fluorescence(atoms, energy_kev, lines_above_kev=threshold)
 
 
 def _solvents(words: Sequence[str]) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """The forward model of one measured pattern: ideal I(Q) -> counts on the instrument's own 2θ grid, and what it writes.
 
-    1  dots, solvents                 shares of the visible area over Q
+    1  dots with their fluorescence, solvents    shares of the visible area over Q
     2  lines, zero error, displacement    `lines.seen`, on the grid of the ideal pattern
     3  resolution                     `resolution.broaden`
     4  the grid of the instrument     `lines.interpolate`
     5  polarisation, solid angle, absorption, slits    `geometry`, `capillary`
-    6  flat background                a share of the recorded area: air, fluorescence, dark counts
+    6  flat background                a share of the recorded area: air, dark counts
     7  photons at a stated dose, Poisson, what is written and its σ    `counts`
 
 One pattern, NumPy, float64: this is the reference for batches on a device, and what `qd-pattern --instrument` writes.
@@ -50,6 +50,8 @@ class Sample:
     """Across the surface (bragg_brentano, away from tube and detector), along the beam (the others)."""
     solvents: Mapping[str, float]
     """Liquid -> share of the visible area over Q; the dots have the rest."""
+    isotropic: float
+    """What the dots emit alike in all directions and unpolarised, fluorescence; unit of their intensity, >= 0."""
     background: float
     """Share of the recorded area that is flat, 0 <= share < 1."""
 
@@ -62,6 +64,8 @@ class Sample:
             raise ValueError(
                 f"shares of solvents must be > 0 and sum to less than 1, got {dict(self.solvents)}"
             )
+        if not (math.isfinite(self.isotropic) and self.isotropic >= 0):
+            raise ValueError(f"fluorescence must be >= 0, got {self.isotropic}")
         if not 0 <= self.background < 1:
             raise ValueError(f"the share of the background must lie in 0 <= share < 1, got {self.background}")
 
@@ -161,6 +165,9 @@ def recorded_intensity(
     step = _check_ideal(q, intensity, instrument)
     low, high = instrument.q_window()
     inside = (q >= low) & (q <= high)
+    if sample.isotropic > 0:  # `factors` polarise everything
+        factor = polarisation(two_theta_of(q, instrument.wavelength), instrument.in_plane)
+        intensity = intensity + sample.isotropic / np.maximum(factor, 1e-3)
     ideal = (1 - sum(sample.solvents.values())) * intensity / intensity[inside].mean()
     if sample.solvents:
         from hpc.liquids.terms import liquid_profile

@@ -64,6 +64,21 @@ def test_structure_files_and_folders(here):
     assert "# energy_kev: 20.0" in text
 
 
+def test_fluorescence_of_the_elements_of_a_file(here):
+    window = "--two-theta 5 60 0.05 --no-noise"
+    pattern(f"dimer.xyz --instrument synchrotron_strip {window} -o a.xye")
+    pattern(f"dimer.xyz --instrument synchrotron_strip {window} --fluorescence -o b.xye")
+    pattern(f"dimer.xyz --instrument synchrotron_strip {window} --fluorescence 15 -o c.xye")
+    a, b, c = (np.loadtxt(here / f"{name}.xye") for name in "abc")
+    ratio = [x[-1, 1] / x[0, 1] for x in (a, b, c)]
+    assert ratio[0] < ratio[2] < ratio[1]  # flatter the more lines are counted
+    text = (here / "b.xye").read_text()
+    emitted = float(text.split("# fluorescence: ")[1].split()[0])
+    from hpc.absorption import fluorescence
+
+    assert emitted == pytest.approx(2 * fluorescence("PbS", 22.0, lines_above_kev=4), rel=1e-3)
+
+
 def test_zero_error_moves_the_pattern(here):
     for name, options in (("a", ""), ("b", "--zero 0.3"), ("c", "--displacement 0.2")):
         pattern(f"{DOT} --instrument lab_cu --no-noise --two-theta 20 60 0.02 {options} -o {name}.xye")
@@ -91,6 +106,7 @@ def test_zero_error_moves_the_pattern(here):
         ("--instrument lab_cu --two-theta 20 200 0.02", "must lie in 0 to 180"),
         ("--instrument lab_cu --q 2 5 0.01", "ideal pattern must cover Q"),
         ("--instrument lab_cu --displacement 90", "below a tenth of the radius"),
+        ("--instrument lab_cu --fluorescence -3", "lines_above_kev must be >= 0"),
         ("--energy-kev 22", "--q MIN MAX STEP is missing"),
         ("--energy-kev 22 --q 1 5 0.1 --counts 5 --solvent hexane", "--counts, --solvent need an instrument"),
     ],

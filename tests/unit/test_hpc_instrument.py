@@ -15,11 +15,11 @@ from hpc.instrument.resolution import broaden, voigt_of
 from hpc.instrument.setup import instrument_names, load_instrument
 from hpc.instrument.windows import angle_grid, visible
 
-PLAIN = Sample(zero_deg=0.0, displacement_mm=0.0, solvents={}, background=0.0)
+PLAIN = Sample(zero_deg=0.0, displacement_mm=0.0, solvents={}, isotropic=0.0, background=0.0)
 
 
 def sample(**changes):
-    given = {"zero_deg": 0.0, "displacement_mm": 0.0, "solvents": {}, "background": 0.0}
+    given = {"zero_deg": 0.0, "displacement_mm": 0.0, "solvents": {}, "isotropic": 0.0, "background": 0.0}
     return Sample(**(given | changes))
 
 
@@ -277,6 +277,21 @@ def test_shares_of_solvent_and_background(ideal):
     assert np.mean(wet.intensity[ring]) > 2 * np.mean(dots.intensity[ring])
 
 
+def test_fluorescence_is_flat_where_it_is_not_polarised(ideal):
+    q, y = ideal
+    instrument = load_instrument("lab_cu")  # fixed slits: nothing but polarisation depends on the angle
+    with_ = measure(q, y, instrument, sample(isotropic=500.0), noise=False, peak_counts=1e6)
+    without = measure(q, y, instrument, PLAIN, noise=False, peak_counts=1e6)
+    slope, flat = np.polyfit(without.intensity, with_.intensity, 1)
+    np.testing.assert_allclose(
+        slope * without.intensity + flat, with_.intensity, rtol=3e-3
+    )  # Kα2 sees it at its own Q
+    # 500 of 3100 at the highest point, whose factor of polarisation is known
+    top = np.radians(with_.two_theta[np.argmax(with_.intensity)])
+    share = 500 / (500 + 3100 * (1 - 0.5 * np.sin(top) ** 2))
+    assert flat / with_.intensity.max() == pytest.approx(share, rel=0.02)
+
+
 def test_gaps_are_left_out(ideal, tmp_path):
     instrument = load_instrument(changed(tmp_path, gaps_deg=[[40, 41]]))
     found = measure(*ideal, instrument, PLAIN)
@@ -290,6 +305,7 @@ def test_gaps_are_left_out(ideal, tmp_path):
     [
         ({"solvents": {"hexane": 0.6, "toluene": 0.4}}, "sum to less than 1"),
         ({"solvents": {"hexane": -0.1}}, "must be > 0"),
+        ({"isotropic": -1.0}, "fluorescence must be >= 0"),
         ({"background": 1.0}, "background must lie in 0 <= share < 1"),
         ({"zero_deg": 20.0}, "zero error must lie in"),
         ({"displacement_mm": float("nan")}, "displacement must be a number"),
