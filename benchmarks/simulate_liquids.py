@@ -5,11 +5,11 @@
 
 Molecular dynamics at the density and temperature of the liquid's file (OpenMM, CPU). Its groups are Lennard-Jones
 sites with charges (Lorentz-Berthelot, cut at 12 Å, beyond which a reaction field continues charges); bonds, angles and
-fixed dihedrals are springs around the file's geometry, torsions follow its potentials, and sites up to three bonds
-apart do not interact (as in TraPPE: M. G. Martin & J. I. Siepmann, J. Phys. Chem. B 102, 2569 (1998)). Molecules start
-far apart, are pressed together at 600 K, relax, and are then sampled at the liquid's temperature. Hydrogens are put on
-the groups of every sample; what is written is h(r) = g(r) - 1 between atoms of different molecules by pair of elements,
-in bins of 0.1 Å.
+fixed dihedrals are springs around the file's geometry (bonds to a hydrogen are rigid), torsions follow its potentials,
+and sites up to three bonds apart do not interact (as in TraPPE: M. G. Martin & J. I. Siepmann, J. Phys. Chem. B 102,
+2569 (1998)). Molecules start far apart, are pressed together at 600 K, relax, and are then sampled at the liquid's
+temperature. Hydrogens are put on the groups of every sample; what is written is h(r) = g(r) - 1 between atoms of
+different molecules by pair of elements, in bins of 0.1 Å.
 """
 
 from __future__ import annotations
@@ -57,10 +57,19 @@ def molecular_system(liquid: Liquid, position: np.ndarray, count: int) -> openmm
             # Light sites are made heavier, which no average of positions notices: longer steps.
             system.addParticle(max(MASS[group.element] + MASS["H"] * group.hydrogens, 4.0))
             sites.addParticle(group.charge, group.sigma / 10, group.epsilon * GAS)
+        hydrogen = {i for i, row in enumerate(liquid.rows) if liquid.groups[row.group].element == "H"}
         for i, j in np.argwhere(np.triu(steps == 1)):
-            bonds.addBond(first + i, first + j, np.linalg.norm(position[i] - position[j]) / 10, SPRING_BOND)
+            length = np.linalg.norm(position[i] - position[j]) / 10
+            # A bond to a hydrogen site is rigid: a spring would stretch in hydrogen bonds.
+            if hydrogen & {i, j}:
+                system.addConstraint(first + i, first + j, length)
+            else:
+                bonds.addBond(first + i, first + j, length, SPRING_BOND)
         for j in range(n):
             for i, k in itertools.combinations(np.flatnonzero(steps[j] == 1), 2):
+                if {i, k} <= hydrogen:
+                    system.addConstraint(first + i, first + k, np.linalg.norm(position[i] - position[k]) / 10)
+                    continue
                 a, b = position[i] - position[j], position[k] - position[j]
                 value = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
                 angles.addAngle(first + i, first + j, first + k, value, SPRING_ANGLE)
