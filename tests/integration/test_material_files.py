@@ -71,6 +71,9 @@ def test_a_pattern_of_a_file(tmp_path, run_command, file):
     run_command(["qd-pattern", "sphere", "--material", "same.yaml", *options, "-o", "b.xy"])
     first, second = (np.loadtxt(tmp_path / name) for name in ("a.xy", "b.xy"))
     np.testing.assert_allclose(first, second, rtol=1e-9)
+    header = (tmp_path / "a.xy").read_text()
+    assert "# space_group: P 63 m c\n" in header
+    assert "Se Se 0.333333 0.666667 0.375 occupancy 0.9\n" in header
 
 
 @pytest.mark.parametrize(
