@@ -402,7 +402,7 @@ def test_capillary_limits():
     np.testing.assert_allclose(
         -np.log(capillary_absorption(angle, 1e-3)) / 1e-3, 16 / (3 * math.pi), rtol=2e-3
     )
-    many = capillary_absorption(torch.tensor(angle), torch.tensor([[0.1], [0.5], [2.0]]))
+    many = capillary_absorption(torch.tensor(angle), torch.tensor([[0.1], [0.5], [2.0]], dtype=torch.float64))
     assert many.shape == (3, 60)
     assert torch.all(many.diff(dim=1)[1:] > 0)  # back-scattered rays have shorter paths
 
