@@ -174,8 +174,6 @@ def _run(options: argparse.Namespace, radiation: Radiation) -> None:
 
 def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
     """The options as settings of the fits."""
-    import numpy as np
-
     from hpc.pattern_options import variant_of
     from qdml.fitting.settings import fit_settings
 
@@ -204,8 +202,6 @@ def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
     }
     changes |= {name: value for name, value in given.items() if value is not None}
     _apply_motion(variants[0], changes)
-    if "zero_deg" in changes["fixed"]:
-        changes["fixed"]["zero"] = float(np.radians(changes["fixed"].pop("zero_deg")))
     return fit_settings(tuple(variants), **changes)
 
 
@@ -259,7 +255,8 @@ def _solvent(word: str, radiation: Radiation) -> str | Pattern:
 
 
 def _read_all(files: Sequence[Path], radiation: Radiation, settings: FitSettings) -> list[Pattern]:
-    """Read and check every file; one message names every file that cannot be used."""
+    """Read and check every file, and whether solvents cover it; one message names every file that cannot be used."""
+    from qdml.fitting.ingredients import ingredients
     from qdml.fitting.points import points_of
     from qdml.measured.columns import FileError
     from qdml.measured.patterns import read_pattern
@@ -273,10 +270,12 @@ def _read_all(files: Sequence[Path], radiation: Radiation, settings: FitSettings
                 energy_kev=radiation.energy_kev,
                 q_unit=radiation.q_unit,
             )
-            points_of(pattern, settings)
+            points = points_of(pattern, settings)
             patterns.append(pattern)
         except FileError as error:
             problems.append(str(error))
+        else:
+            ingredients(points.q, settings, energy_kev=pattern.energy_kev)
     if problems:
         first = "" if len(problems) == 1 else f"{len(problems)} of {len(files)} files cannot be used\n  "
         raise ValueError(first + "\n  ".join(problems))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from qdml.fitting.settings import FitSettings
-from qdml.measured.patterns import OnGrid, Pattern, regrid
+from qdml.measured.columns import FileError
+from qdml.measured.patterns import MIN_OVERLAP, OnGrid, Pattern, regrid
 
 __all__ = ["Points", "points_of"]
 
@@ -38,6 +40,14 @@ def points_of(pattern: Pattern, settings: FitSettings) -> Points:
     """
     step = settings.q_step
     low, high = settings.q_range
+    covered = min(high, float(pattern.q[-1])) - max(low, float(pattern.q[0]))
+    if covered < MIN_OVERLAP:
+        raise FileError(
+            Path(pattern.source),
+            f"expected at least {MIN_OVERLAP:g} Å⁻¹ of the range that is fitted, {low:g} to {high:g} Å⁻¹, got "
+            f"{max(covered, 0):.3g} (the file covers {pattern.q[0]:.4g} to {pattern.q[-1]:.4g} Å⁻¹); check the "
+            "wavelength or the Q unit, or give another --q-range",
+        )
     first = max(np.ceil(max(low, float(pattern.q[0])) / step), 1)
     last = max(np.floor(min(high, float(pattern.q[-1])) / step), first + 1)
     q = step * np.arange(first, last + 1)

@@ -59,11 +59,7 @@ class Space:
 
 
 def parameter_space(model: DotModel, settings: FitSettings) -> Space:
-    """Bounds and starts of all parameters of a model.
-
-    Raises:
-        ValueError: a fixed parameter that does not exist.
-    """
+    """Bounds and starts of all parameters of a model."""
     bounds: dict[str, tuple[float, float, float]] = {
         SIZE: (
             np.log(10 * settings.diameter_volume_nm[0]),
@@ -96,9 +92,9 @@ def parameter_space(model: DotModel, settings: FitSettings) -> Space:
     fixed = dict(settings.fixed)
     if "diameter_nm" in fixed:
         fixed[SIZE] = float(np.log(10 * volume_mean_diameter(fixed.pop("diameter_nm"), fixed[SIGMA])))
+    if "zero_deg" in fixed:
+        fixed[ZERO] = float(np.radians(fixed.pop("zero_deg")))
     for name, value in fixed.items():
-        if name not in model.names:
-            raise ValueError(f"fixed: parameters are {['diameter_nm', *model.names]}, got {name!r}")
         space = space.held(name, value)
     return space
 

@@ -27,7 +27,7 @@ class FitSettings:
     containers: tuple[str, ...]
     """Walls and windows of `conf/container/` by name."""
     fixed: Mapping[str, float]
-    """Parameters that are held: their names in `DotModel.names`; or `diameter_nm`, together with `sigma`."""
+    """Parameters that are held, by name; `diameter_nm` only together with `sigma`."""
     instrument: Instrument | None
     """An `hpc.instrument` set-up, or None for perfect resolution and one line."""
     q_step: float
@@ -99,8 +99,25 @@ class FitSettings:
             raise ValueError(f"correlation_tail must lie in 0 to 100 Å, got {self.correlation_tail}")
         if self.texture not in (None, "direction", "reflection"):
             raise ValueError(f"texture must be direction, reflection or null, got {self.texture!r}")
+        known = ["diameter_nm", *self.parameters()]
+        if unknown := sorted(set(self.fixed) - set(known)):
+            raise ValueError(f"parameters are {known}, got {unknown}")
         if "diameter_nm" in self.fixed and "sigma" not in self.fixed:
             raise ValueError("to hold diameter_nm, hold sigma too")
+
+    def parameters(self) -> list[str]:
+        """Names of the parameters that may be held."""
+        from hpc.pairs.families import variant_kinds
+
+        elements = sorted({kind.element for variant in self.variants for kind in variant_kinds(variant)})
+        shells = range(1, self.correlation_shells + 1)
+        return [
+            "sigma",
+            "strain",
+            *(f"b_{x}" for x in elements),
+            *(f"correlation_{n}" for n in shells),
+            "zero_deg",
+        ]
 
     def as_record(self) -> dict[str, Any]:
         """The settings as JSON data."""

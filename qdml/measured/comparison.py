@@ -114,7 +114,7 @@ def compare(
         total=_on_grid(dots + background, mask),
         background=_on_grid(background, mask),
         strain=problem.space.values(theta)[STRAIN],
-        rwp=residual / float(np.sqrt(points.y.sum())),
+        rwp=residual / float(np.linalg.norm(points.weight * points.y)),
         explained=1 - residual**2 / problem.cost_without_dots(),
         energy_kev=energy_kev,
     )
@@ -126,7 +126,9 @@ def _problem(
     """The fit of every `stride`-th point of the grid."""
     grid, mask = q[::stride], pattern.mask[::stride]
     y = pattern.intensity[::stride][mask]
-    points = Points(q=grid, mask=mask, y=y, noise=np.sqrt(y), weight=1 / np.sqrt(y), on_grid=pattern)
+    # As for counts; at the mean intensity, the weight of the model's own error.
+    weight = 1 / (settings.model_error * np.sqrt(y * y.mean()))
+    points = Points(q=grid, mask=mask, y=y, noise=np.sqrt(y), weight=weight, on_grid=pattern)
     return Problem(
         points,
         ingredients(grid, settings, energy_kev=energy_kev),
