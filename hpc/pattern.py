@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "--texture",
         nargs="+",
         metavar="HKL=GAIN",
-        help="oriented samples: gain of all reflections of a direction, for example 111=2 200=0.5 or 1,-1,0=3",
+        help="oriented samples: gain of all reflections of a direction, 111=2 200=0.5 or 1,-1,0=3 (no minus first)",
     )
     model.add_argument(
         "--texture-by",

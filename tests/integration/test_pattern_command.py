@@ -338,7 +338,7 @@ def test_moments_of_a_gpu_give_the_same_pattern(here, monkeypatch):
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-@pytest.mark.parametrize("group", ["surface", "lattice", "faults", "disorder", "coating"])
+@pytest.mark.parametrize("group", ["surface", "lattice", "faults", "disorder", "coating", "motion"])
 def test_every_choice_of_a_group_is_a_particle(here, group):
     """Those that are neutral are the plain particle, the others are not."""
     options = (
@@ -351,10 +351,63 @@ def test_every_choice_of_a_group_is_a_particle(here, group):
     for name in names:
         pattern(f"sphere {options} --{group} {name} -o {name}.xy")
         difference = np.abs(columns(f"{name}.xy")[1][1] / plain - 1).max()
-        if name in ("none", "ideal", "full"):
+        if name in ("none", "ideal", "full", "independent"):
             assert difference == 0, name
         else:
             assert difference > 1e-4, name
+
+
+def test_motion_of_a_structure_file_is_that_of_the_model(here):
+    options = "--energy-kev 22 --q 1 15 0.1 --set motion.correlation=[0.5,0.2]"
+    model = "sphere --material pbs --diameter-nm 2.5 --centre Pb"
+    pattern(f"{model} {options} -o model.xy --save-structure dot.xyz")
+    pattern(f"dot.xyz {options} -o file.xy")
+    np.testing.assert_allclose(columns("file.xy")[1], columns("model.xy")[1], rtol=1e-6)
+    assert "# motion: {'correlation': [0.5, 0.2]}" in Path("file.xy").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--set motion.surface_b=2", "motion.surface_b is for dots cut from a crystal"),
+        ("--set motion.correlation=0.5", "motion.correlation must be a list of numbers"),
+        ("--set motion.correlation=[0.5]", "2 shells of neighbours are needed"),
+        ("--set lattice.alpha_deg=89", "--set belong to a model particle"),
+        ("--motion jelly", "motion must be one of"),
+        ("--texture 111=2", "--texture belong to a model particle"),
+    ],
+)
+def test_motion_that_a_structure_file_cannot_have(refused, tmp_path, words, message):
+    (tmp_path / "atom.xyz").write_text(ATOM)
+    assert message in refused(f"atom.xyz --energy-kev 22 --q 1 5 0.1 {words}")
+
+
+def test_texture(here):
+    pattern(f"{SPHERE} -o plain.xy")
+    pattern(f"{SPHERE} --texture 111=1 200=1 -o same.xy")
+    pattern(f"{SPHERE} --texture 1,-1,-1=3 -o textured.xy")
+    plain, same, textured = (columns(f"{name}.xy")[1] for name in ("plain", "same", "textured"))
+    np.testing.assert_array_equal(same, plain)
+    ratio = textured[1] / plain[1]
+    assert ratio[np.argmin(np.abs(plain[0] - 1.83))] == pytest.approx(3, abs=0.2)
+    assert ratio[np.argmin(np.abs(plain[0] - 2.99))] == pytest.approx(1, abs=0.05)
+    assert "# texture: 1,-1,-1=3 by direction" in Path("textured.xy").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--texture 111", "--texture takes HKL=GAIN, for example 111=2"),
+        ("--texture 11=2", "--texture takes HKL=GAIN"),
+        ("--texture 000=2", "of a reflection"),
+        ("--texture 111=-2", "the gain of 111 must be >= 0"),
+        ("--texture 100=2 --texture-by reflection", "100 is no reflection of PbS (F m -3 m)"),
+        ("--texture 111=2 222=3", "one direction"),
+        ("--texture 111=2 --output-kind sq", "are those of random orientation"),
+    ],
+)
+def test_texture_that_cannot_be(refused, words, message):
+    assert message in refused(f"{SPHERE} {words}")
 
 
 needs_mpi = pytest.mark.skipif(
