@@ -50,10 +50,10 @@ class Sample:
     """Across the surface (bragg_brentano, away from tube and detector), along the beam (the others)."""
     solvents: Mapping[str, float]
     """Liquid -> share of the visible area over Q; the dots have the rest."""
-    isotropic: float
-    """What the dots emit alike in all directions and unpolarised, fluorescence; unit of their intensity, >= 0."""
     background: float
     """Share of the recorded area that is flat, 0 <= share < 1."""
+    isotropic: float = 0.0
+    """What the dots emit alike in all directions and unpolarised, fluorescence; unit of their intensity, >= 0."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.zero_deg) and abs(self.zero_deg) <= 5):
