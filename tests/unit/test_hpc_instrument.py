@@ -122,6 +122,9 @@ def test_resolution_wider_than_the_range():
 def test_lines_need_weights():
     with pytest.raises(ValueError, match="as many weights as wavelengths"):
         seen(np.ones(10), np.arange(10.0), (1.54, 1.544), (1.0,))
+    with pytest.raises(ValueError, match="at least 4 points"):
+        seen(np.ones(3), np.arange(3.0), (1.54,), (1.0,), 0.1)
+    np.testing.assert_allclose(seen(np.ones(4), np.arange(4.0), (1.54, 1.544), (0.6, 0.4), 0.1), 1)
 
 
 def changed(tmp_path, name="lab_cu", **changes):
