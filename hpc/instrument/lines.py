@@ -5,9 +5,9 @@ Q λ_0/λ_l; a misaligned instrument adds a shift (`hpc.instrument.angles`). `se
 positions.
 
 Between its points a pattern is a quintic spline: an FFT turns its values into coefficients of B-splines (M. Unser, IEEE
-Signal Process. Mag. 16 (6), 22 (1999)), six of which make a polynomial between two points. At the grid's own points that is the
-pattern itself. For PbS dots at a step of 0.015 Å⁻¹ the error is 4e-8 of the peak at 4 nm and 2e-5 at 10 nm, where a
-Catmull-Rom kernel has 3e-3; at 20 nm it is 2e-5 at 0.0075 and 6e-3 at 0.015 Å⁻¹, which is too coarse for such dots.
+Signal Process. Mag. 16 (6), 22 (1999)), six of which make a polynomial between two points. At the grid's own points
+that is the pattern itself. For PbS dots at a step of 0.015 Å⁻¹ the error is 4e-8 of the peak at 4 nm and 2e-5 at 10 nm,
+where a Catmull-Rom kernel has 3e-3; at 20 nm it is 2e-5 at 0.0075 and 6e-3 at 0.015 Å⁻¹, too coarse for such dots.
 
 Functions take arrays of NumPy, CuPy or torch (array API standard), with any batch axes, and answer in kind.
 
