@@ -106,9 +106,13 @@ class Dots:
             rows: clean patterns with their atoms.
             texture_B1: standard deviation of ln γ.
             generator: of the device.
+
+        Raises:
+            ValueError: the rows have no atoms.
         """
         atoms, config, n = rows.atoms, self._config, len(rows)
-        assert atoms is not None
+        if atoms is None:
+            raise ValueError("augment=instrument: the rows know nothing of their atoms; read them with Recipe.atoms")
         surface_B1 = self.surface_share(rows)
         normal = lambda *shape: torch.randn(shape, generator=generator, device=generator.device)  # noqa: E731
         halo_BS = config.halo * surface_B1 * normal(n, len(self._hat_SC))

@@ -216,8 +216,9 @@ class Optics:
         )
         factor_BC = polarised_BC * solid_BC * slits_BC * through_BC / corrected_BC.clamp(min=1e-6)
         per_step_BC = corrected_BC * pixels_BC
-        # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ).
-        slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=1e-3)
+        # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ). Not beyond 2θ = 157°, where nobody measures and a
+        # spline would swing.
+        slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=0.2)
         steps_BC = self._step / (own["step"] * slope_BC)
         parts = [shift_BC, sigma_BC, gamma_BC, factor_BC, per_step_BC, per_step_BC * steps_BC]
         shift, sigma, gamma, factor, per_step, efficiency = torch.stack(parts) @ self._spline_CQ
