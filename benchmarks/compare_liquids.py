@@ -167,7 +167,7 @@ def main() -> None:
         name, file = curve.split("=", 1)
         measured = smoothed(file, arguments.wavelength, q)
         for kind in arguments.structures:
-            liquid = replace(load_liquid(name), structure={"kind": kind})
+            liquid = replace(load_liquid(name), structure={"asymptote_from": 0.5, "kind": kind})
             comparisons.append(compare(liquid, kind, q, measured))
     print("| " + " | ".join(HEADER) + " |")
     print("|" + "---|" * len(HEADER))

@@ -6,8 +6,9 @@
 Molecular dynamics with the potential of B. W. H. van Beest, G. J. Kramer & R. A. van Santen (Phys. Rev. Lett. 64, 1955
 (1990); OpenMM, CPU): ideal beta-cristobalite is melted at 6000 K, cooled linearly to 300 K at the density of the glass
 and sampled there. Below 1.2 Å (Si-O) and 1.7 Å (O-O), where that potential falls to minus infinity, a steep wall keeps
-atoms apart; charges are cut at 10 Å and continued by a reaction field, which a glass tolerates (A. Carré, L. Berthier,
-J. Horbach, S. Ispas & W. Kob, J. Chem. Phys. 127, 114512 (2007)). What is written is h(r) = g(r) - 1 by pair of elements, in bins of 0.05 Å.
+atoms apart. Charges are cut at 10 Å and continued by a reaction field, which a glass tolerates (A. Carré, L. Berthier,
+J. Horbach, S. Ispas & W. Kob, J. Chem. Phys. 127, 114512 (2007)). What is written is h(r) = g(r) - 1 by pair of
+elements, in bins of 0.05 Å.
 """
 
 from __future__ import annotations

@@ -111,7 +111,14 @@ def _network(
     # At Q = 0 an atom of a kind sees S(0) - 1 of the others, and itself.
     limit = {(a, b): config["forward"] - (a == b) / kinds[a]["count"] for a, b in h}
     total = np.zeros_like(q)
-    for (a, b), values in continued(q, float(table["bin_angstrom"]), h, density, limit=limit).items():
+    for (a, b), values in continued(
+        q,
+        float(table["bin_angstrom"]),
+        h,
+        density,
+        limit=limit,
+        start=float(config["order"]["asymptote_from"]),
+    ).items():
         count = kinds[a]["count"] * kinds[b]["count"] * (1 if a == b else 2)
         total += count * (mean[a] * mean[b].conj()).real * values
     return total

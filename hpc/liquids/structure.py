@@ -3,8 +3,8 @@
     H_ab(Q) = ρ ∫ 4πr² h_ab(r) sin(Qr)/(Qr) dr,   h = g - 1
 
 `table`: h_ab of a molecular simulation (`benchmarks/simulate_liquids.py`), which ends at half the box. Beyond, and over
-the second half of the table where noise is large, h_ab follows its asymptote, with one k and ξ for all pairs
-(R. Evans, R. J. F. Leote de Carvalho, J. R. Henderson & D. C. Hoyle, J. Chem. Phys. 100, 591 (1994)):
+the last part of the table where noise is large (`asymptote_from`), h_ab follows its asymptote, with one k and ξ for all
+pairs (R. Evans, R. J. F. Leote de Carvalho, J. R. Henderson & D. C. Hoyle, J. Chem. Phys. 100, 591 (1994)):
 
     1 + h_ab + p_ab = (1 + c_ab) + [A_ab cos kr + B_ab sin kr] exp(-r/ξ)/r
 
@@ -35,7 +35,6 @@ from hpc.liquids.molecule import Distances, conformers, with_hydrogens
 __all__ = ["STRUCTURES", "continued", "load_table", "ordering", "percus_yevick", "simulated"]
 
 STRUCTURES = ("table", "hard_spheres")
-_ASYMPTOTE_FROM = 0.5
 _WAVE_NUMBERS = np.arange(0.8, 3.2, 0.02)
 _DECAYS = np.array([1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0])
 _REACH = 50.0
@@ -109,7 +108,13 @@ def simulated(
         pairs = liquid.composition[a] * liquid.composition[b] * (1 if a == b else 2)
         own[a, b] = np.histogram(part.r, edge, weights=part.weight)[0] / shell / pairs
     limit = dict.fromkeys(h, liquid.forward - 1)
-    return continued(q, width, h, liquid.number_density, limit=limit, own=own)
+    if "asymptote_from" not in liquid.structure:
+        raise ValueError(
+            f"structure of the liquid {liquid.name} lacks asymptote_from, the fraction of its table from where the "
+            "asymptote takes over; 0.5 suits most"
+        )
+    start = float(liquid.structure["asymptote_from"])
+    return continued(q, width, h, liquid.number_density, limit=limit, start=start, own=own)
 
 
 def continued(
@@ -119,6 +124,7 @@ def continued(
     density: float,
     *,
     limit: Mapping[tuple[str, str], float],
+    start: float,
     own: Mapping[tuple[str, str], np.ndarray] | None = None,
 ) -> dict[tuple[str, str], np.ndarray]:
     """H_ab of tabulated h_ab with its asymptote and its limit at Q = 0.
@@ -129,6 +135,7 @@ def continued(
         h: by pair, (n,) float64.
         density: molecules or formula units per Å³.
         limit: by pair, H_ab(0).
+        start: fraction of the table from where the asymptote is fitted and takes over.
         own: by pair, p_ab in bins of the same width; None: no molecules.
 
     Returns:
@@ -136,7 +143,7 @@ def continued(
     """
     edge = width * np.arange(int(_REACH / width) + 1)
     r, shell = (edge[1:] + edge[:-1]) / 2, density * 4 / 3 * np.pi * np.diff(edge**3)
-    extended = _extended(r, h, own or {})
+    extended = _extended(r, h, own or {}, start)
     waves = np.sinc(np.outer(q, r) / np.pi)
     near_zero = np.exp(-((q / _MENDED_BELOW) ** 2) / 2)
     return {
@@ -146,11 +153,14 @@ def continued(
 
 
 def _extended(
-    r: np.ndarray, h: Mapping[tuple[str, str], np.ndarray], own: Mapping[tuple[str, str], np.ndarray]
+    r: np.ndarray,
+    h: Mapping[tuple[str, str], np.ndarray],
+    own: Mapping[tuple[str, str], np.ndarray],
+    start: float,
 ) -> dict[tuple[str, str], np.ndarray]:
     """The table on all of r, continued by its asymptote; `own` is p_ab."""
     n = len(next(iter(h.values())))
-    first = int(_ASYMPTOTE_FROM * n)
+    first = int(start * n)
     x = r[first:n]
     own = {pair: own.get(pair, np.zeros_like(r)) for pair in h}
     data = np.stack([x * (values + own[pair][:n])[first:] for pair, values in h.items()], axis=1)
