@@ -16,8 +16,8 @@ def gather(y: Array, index: Array) -> Array:
 
     Args:
         y: (..., n).
-        index: int64, 0 to n - 1: (m,) for the same positions in all rows; (..., m) with the batch axes of y, or any where y
-            is one row.
+        index: int64, 0 to n - 1: (m,) for the same positions in all rows; (..., m) with the batch axes of y, or any
+            where y is one row.
 
     Returns:
         (..., m).

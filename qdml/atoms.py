@@ -1,8 +1,9 @@
 """What the atoms of every sample are: shares of kinds, and pairs of near neighbours, from the basis of a store.
 
 A pattern alone does not say which part of it belongs to the nearest neighbours, nor what scatters at all. Effects that
-act on atoms (correlated motion, texture, surface) need it, sample by sample, and the basis holds it exactly: the numbers
-n_a of sites of each kind and N_ab(r_n) of ordered pairs of every particle k, averaged over the sample's lognormal sizes,
+act on atoms (correlated motion, texture, surface) need it, sample by sample, and the basis holds it
+exactly: the numbers n_a of sites of each kind and N_ab(r_n) of ordered pairs of every particle k, averaged
+over the sample's lognormal sizes,
 
     x_a = Σ_k w_k n_a / N̄,   ν_ab(r_n) = Σ_k w_k N_ab(r_n) / N̄,   N̄ = Σ_k w_k Σ_a o_a n_a
 
@@ -76,7 +77,9 @@ class SampleAtoms:
         """
         self._parameters = store.parameters
         self.ranges = {name: (float(v.min()), float(v.max())) for name, v in store.parameters.items()}
-        self._bases: list[dict[str, np.ndarray]] = [store.near(v) for v in range(len(store.attrs["variants"]))]
+        self._bases: list[dict[str, np.ndarray]] = [
+            store.near(v) for v in range(len(store.attrs["variants"]))
+        ]
         largest = max(float(basis["diameter"][-1]) for basis in self._bases)
         self.extent = 10 * largest * (1 + max(0.0, self.ranges["strain"][1]))
         described: list[list[Kind]] = [

@@ -1,9 +1,10 @@
 """Patterns to try `qd-predict` on, for those who have no measurement at hand: `python -m qdml.example OUTDIR`.
 
 Five PbS samples whose size, dispersion and strain lie between the points of any training grid, as a synchrotron
-would record them: the dots' exact pattern at the wavelength, their solvent, air scattering, resolution and counting
-noise, written as 2θ, intensity and σ. They are perfect spheres, so they are easier than real dots. `truth.json` beside
-them holds what went in.
+would record them (`hpc.instrument.recorded`, conf/instrument/synchrotron_strip.yaml): the dots' exact pattern at the
+wavelength, with neighbours that move together; their solvent, a flat background, zero error, resolution, polarisation,
+absorption and photons; written as 2θ, intensity and σ. They are perfect spheres, so they are easier than real dots.
+`truth.json` beside them holds what went in.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
+    from hpc.instrument.recorded import Recorded
 
 __all__ = ["SAMPLES", "Sample", "main", "write_samples"]
 
 WAVELENGTH = 0.564162  # [Å], 22 keV
-TWO_THETA = (2.0, 88.0, 0.012)  # first, last, step [degrees]; Q up to 15.4 Å⁻¹
-RESOLUTION = 0.005  # FWHM [Å⁻¹]: a capillary of 1 mm in front of a strip detector
+INSTRUMENT = "synchrotron_strip"
+TWO_THETA = (5.0, 88.0, 0.012)  # first, last, step [degrees]; Q from 1 to 15.4 Å⁻¹
+ZERO_DEG = 0.005
 AIR_SHARE = 0.3  # of what is not nanocrystal
-_Q_STEP = 0.002  # of the simulation [Å⁻¹]: the standard deviation of the resolution
+#: c of the first shells of neighbours.
+CORRELATION = (0.5, 0.3, 0.15)
+_Q_STEP = 0.004  # of the simulation [Å⁻¹]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class Sample:
     strain: float
     """Isotropic strain."""
     solvent: str
-    """A name of `qdml.augmentation.solvents.LIQUIDS`."""
+    """A file of conf/liquid/."""
     fraction: float
     """Nanocrystals' share of the area of the pattern."""
     peak_counts: float
@@ -96,19 +100,13 @@ def write_samples(folder: Path, samples: Sequence[Sample] = SAMPLES, *, seed: in
 
     from hpc.ensemble import volume_mean_diameter
 
-    first, last, step = TWO_THETA
-    two_theta = first + step * np.arange(round((last - first) / step) + 1)
-    q = 4 * np.pi * np.sin(np.radians(two_theta) / 2) / WAVELENGTH
-    generator = np.random.default_rng(seed)
-    for sample in samples:
-        expected = _expected(sample, q)
-        per_count = expected.max() / sample.peak_counts
-        counts = generator.poisson(expected / per_count)
+    for number, sample in enumerate(samples):
+        recorded = _record(sample, seed=seed + number)
         header = (
             f"simulated measurement of PbS quantum dots in {sample.solvent}\n"
             f"wavelength {WAVELENGTH} Å\n2theta (degrees)  intensity (arbitrary unit)  sigma"
         )
-        columns = np.column_stack([two_theta, counts * per_count, np.sqrt(np.maximum(counts, 1)) * per_count])
+        columns = np.column_stack([recorded.two_theta, recorded.intensity, recorded.sigma])
         np.savetxt(
             folder / sample.file, columns, fmt=("%9.4f", "%14.6f", "%12.6f"), header=header, encoding="utf-8"
         )
@@ -121,39 +119,39 @@ def write_samples(folder: Path, samples: Sequence[Sample] = SAMPLES, *, seed: in
     return [folder / sample.file for sample in samples]
 
 
-def _expected(sample: Sample, q: np.ndarray) -> np.ndarray:
-    """(q,) float64: the pattern without noise, of mean 100."""
+def _record(sample: Sample, *, seed: int) -> Recorded:
+    """What the instrument writes."""
     import numpy as np
-    from scipy.interpolate import CubicSpline
-    from scipy.ndimage import gaussian_filter1d
 
     from hpc.dots import dot_pattern
-    from hpc.form_factors import energy_of_wavelength
+    from hpc.instrument.recorded import Sample as Placed
+    from hpc.instrument.recorded import ideal_window, measure
+    from hpc.instrument.setup import load_instrument
     from hpc.structure.material import load_material
-    from qdml.augmentation.solvents import liquid_profile
+    from hpc.structure.variant import Variant
 
-    uniform = np.arange(q[0] - 0.02, q[-1] + 0.02, _Q_STEP)
+    instrument = load_instrument(INSTRUMENT, wavelength=WAVELENGTH).with_window(*TWO_THETA)
+    low, high = ideal_window(instrument)
+    q = np.arange(low - _Q_STEP, high + 2 * _Q_STEP, _Q_STEP)
+    motion = {"correlation": CORRELATION}
     dots = dot_pattern(
-        load_material("pbs"),
-        q=uniform,
+        Variant.from_config({"material": load_material("pbs"), "shape": "sphere", "motion": motion}),
+        q=q,
         diameter_nm=sample.diameter_nm,
         sigma=sample.sigma,
         strain=sample.strain,
-        energy_kev=energy_of_wavelength(WAVELENGTH),
+        energy_kev=instrument.radiation.energy_kev,
         tail=1e-4,
     )
-    dots = gaussian_filter1d(dots, RESOLUTION / np.sqrt(8 * np.log(2)) / _Q_STEP, mode="nearest")
-    dots = CubicSpline(uniform, dots)(q)
-    solvent = liquid_profile(sample.solvent, q)
-    air = np.exp(-q / 2) + 0.15
-    # Shares are those of the window that networks see: below 1 Å⁻¹ small-angle scattering takes over.
-    window = q > 1.0
-    shares = (
-        (sample.fraction, dots),
-        ((1 - sample.fraction) * (1 - AIR_SHARE), solvent),
-        ((1 - sample.fraction) * AIR_SHARE, air),
+    air = AIR_SHARE * (1 - sample.fraction)
+    placed = Placed(
+        zero_deg=ZERO_DEG,
+        displacement_mm=0.0,
+        # Of what is not air; so that the dots have their share of everything.
+        solvents={sample.solvent: 1 - sample.fraction / (1 - air)},
+        background=air,
     )
-    return sum((100 * share * part / part[window].mean() for share, part in shares), start=np.zeros_like(q))
+    return measure(q, dots, instrument, placed, peak_counts=sample.peak_counts, seed=seed)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ class AllaraRecipe(Recipe):
         cells = torch.randint(len(self.cells), (len(clean_BQ),), generator=generator, device=clean_BQ.device)
         return self._measure(cells, clean_BQ, generator)
 
-    def cell(
-        self, index: int, rows: Rows, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cell(self, index: int, rows: Rows, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """All patterns in one cell."""
         cells = torch.full((len(rows),), index, device=rows.intensity.device)
         return self._measure(cells, rows.intensity, generator)

@@ -5,7 +5,8 @@
 - correlated motion and halo: `hpc.motion`, with the near pairs of each sample (`qdml.augmentation.near`);
 - texture, a gain γ for each direction of reflections: `hpc.texture`, on the Bragg part alone;
 - surface atoms that move more, by ΔB: every coherent amplitude falls by m = 1 - x (1 - e^{-ΔB s²}) with x the share of
-  atoms in the outermost layer, as if those were spread over the dot (a variant with `motion.surface_b` has them in place);
+  atoms in the outermost layer, as if those were spread over the dot (a variant with `motion.surface_b` has
+  them in place);
 - model error δ(Q): what this list has forgotten, a smooth random factor of a few percent.
 
 Symbols: B pattern, Q point of the grid, C column of near pairs, S shell, G group of reflections, s = Q/4π.
@@ -56,9 +57,7 @@ class Dots:
         self._config, settings = config, attrs["config"]
         material = Material.from_config(settings["material"]).with_b_iso(settings["b_iso"] or {})
         terms, bulk = (
-            coefficients(
-                kinds, q, energy_kev=attrs["energy_kev"], anomalous=settings["anomalous"]
-            )
+            coefficients(kinds, q, energy_kev=attrs["energy_kev"], anomalous=settings["anomalous"])
             for kinds in (atoms.kinds, material.kinds)
         )
         with_compton = coefficients(
@@ -97,9 +96,7 @@ class Dots:
         )
         self._error = SmoothField(to_device(q), config.model_error_length)
 
-    def __call__(
-        self, rows: Rows, texture_B1: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
+    def __call__(self, rows: Rows, texture_B1: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """(B, Q) float32 [electron units per atom]: the dots, each pattern with atoms of its own.
 
         Args:
@@ -112,7 +109,9 @@ class Dots:
         """
         atoms, config, n = rows.atoms, self._config, len(rows)
         if atoms is None:
-            raise ValueError("augment=instrument: the rows know nothing of their atoms; read them with Recipe.atoms")
+            raise ValueError(
+                "augment=instrument: the rows know nothing of their atoms; read them with Recipe.atoms"
+            )
         surface_B1 = self.surface_share(rows)
         normal = lambda *shape: torch.randn(shape, generator=generator, device=generator.device)  # noqa: E731
         halo_BS = config.halo * surface_B1 * normal(n, len(self._hat_SC))

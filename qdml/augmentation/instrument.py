@@ -6,9 +6,9 @@
     detector      photons                                                          `counts`
 
 One noise cell per instrument. The patterns of a store are of one photon energy, and dots keep them whatever energy an
-instrument has: f' of Pb at Cu Kα is 3 electrons below that at 22 keV, which changes reflections by 3 % against each other,
-less than texture and model error do, and sizes by less than 0.015 nm. Angles, windows, widths, fluorescence and counts are
-those of the instrument's energy.
+instrument has: f' of Pb at Cu Kα is 3 electrons below that at 22 keV, which changes reflections by 3 %
+against each other, less than texture and model error do, and sizes by less than 0.015 nm. Angles, windows,
+widths, fluorescence and counts are those of the instrument's energy.
 
 Symbols: B pattern, Q point of the grid.
 """
@@ -47,7 +47,8 @@ class InstrumentRecipe(Recipe):
         """Tabulate atoms, instruments and surroundings.
 
         Raises:
-            ValueError: the store is not of X-rays, or its atoms move together already; a window or a solvent file does not
+            ValueError: the store is not of X-rays, or its atoms move together already; a window or a
+            solvent file does not
                 fit its Q.
         """
         if store.attrs.get("particle", "xray") != "xray":
@@ -94,9 +95,7 @@ class InstrumentRecipe(Recipe):
         instrument_B = torch.searchsorted(self._until_I, drawn).clamp(max=len(self.cells) - 1)
         return self._measure(rows, instrument_B, generator)
 
-    def cell(
-        self, index: int, rows: Rows, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cell(self, index: int, rows: Rows, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """All patterns on one instrument."""
         instrument_B = torch.full((len(rows),), index, device=generator.device)
         return self._measure(rows, instrument_B, generator)

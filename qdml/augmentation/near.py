@@ -1,9 +1,9 @@
 """Correlated motion and halo of a batch, as one matrix product.
 
 The physics is `hpc.motion`; here its terms are tabulated once, so that a batch needs no sines of Q. Every term is
-ν sinc(Q(1+ε)r) e^{-y B s²} at some strain ε and damping y = b (1 - c); Chebyshev series give it at all ε and y of the data
-set, and all their coefficients together span few functions of Q: distances below 15 Å make no feature narrower than
-π/15 Å⁻¹. So
+ν sinc(Q(1+ε)r) e^{-y B s²} at some strain ε and damping y = b (1 - c); Chebyshev series give it at all ε
+and y of the data set, and all their coefficients together span few functions of Q: distances below 15 Å
+make no feature narrower than π/15 Å⁻¹. So
 
     ΔI = [pairs per atom x (T_n(y) - T_n(b)) x T_e(ε)] · A · U,    A (column x series, K), U (K, Q), K about 100.
 
@@ -50,7 +50,9 @@ class Series:
         #: (n,) float64, where values are needed.
         self.nodes = self._middle + self._half * np.cos(angle)
         #: (n, n) float64: values at the nodes -> coefficients.
-        self.from_values = np.cos(np.arange(n)[:, None] * angle) * np.where(np.arange(n) == 0, 1, 2)[:, None] / n
+        self.from_values = (
+            np.cos(np.arange(n)[:, None] * angle) * np.where(np.arange(n) == 0, 1, 2)[:, None] / n
+        )
 
     def terms(self, x: torch.Tensor) -> torch.Tensor:
         """(..., n) the polynomials at x; x beyond the range counts as its end."""
@@ -105,17 +107,32 @@ class NearTables:
                 distance, inverse = np.unique(atoms.distance[here], return_inverse=True)
                 tables = [
                     near_table(
-                        distance, q, self._damping.nodes, undamped=undamped, exponent=exponent, strain=float(e)
+                        distance,
+                        q,
+                        self._damping.nodes,
+                        undamped=undamped,
+                        exponent=exponent,
+                        strain=float(e),
                     )[pair, inverse]
                     for e in self._strain.nodes
                 ]
-                yield here, np.einsum(
-                    "ef,nm,fcmq->cneq", self._strain.from_values, self._damping.from_values, tables, optimize=True
+                yield (
+                    here,
+                    np.einsum(
+                        "ef,nm,fcmq->cneq",
+                        self._strain.from_values,
+                        self._damping.from_values,
+                        tables,
+                        optimize=True,
+                    ),
                 )
 
         bulk = np.array(
             [
-                [halo_terms(*shells, q, undamped=halo, b=float(b), strain=float(e)) for b in self._width.nodes]
+                [
+                    halo_terms(*shells, q, undamped=halo, b=float(b), strain=float(e))
+                    for b in self._width.nodes
+                ]
                 for e in self._strain.nodes
             ]
         )
@@ -161,6 +178,8 @@ class NearTables:
         change_BCN = self._damping.terms(b_B1 * (1 - correlation_BC)) - self._damping.terms(b_B1)
         near_B = (rows.near[:, :, None] * change_BCN).flatten(1)
         halo_B = (halo_BS[:, :, None] * self._width.terms(halo_b_B1[:, 0])[:, None]).flatten(1)
-        sums_BEK = (torch.cat([near_B, halo_B], dim=1) @ self._table).unflatten(1, (len(self._strain.nodes), -1))
+        sums_BEK = (torch.cat([near_B, halo_B], dim=1) @ self._table).unflatten(
+            1, (len(self._strain.nodes), -1)
+        )
         sums_BK = (self._strain.terms(rows.strain)[:, :, None] * sums_BEK).sum(dim=1)
         return sums_BK @ self._basis_KQ

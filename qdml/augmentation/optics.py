@@ -1,10 +1,12 @@
 """What instruments make of a batch: lines, shifts, resolution, smooth factors, windows.
 
-The physics is `hpc.instrument`; here every pattern has an instrument, and what differs from sample to sample and from day to
-day is drawn from the ranges of its file in `conf/instrument/`. Widths, shifts and factors are smooth functions of Q: they
-are evaluated at some fifty points and read between them by a cubic spline, which is a matrix product.
+The physics is `hpc.instrument`; here every pattern has an instrument, and what differs from sample to
+sample and from day to day is drawn from the ranges of its file in `conf/instrument/`. Widths, shifts and
+factors are smooth functions of Q: they are evaluated at some fifty points and read between them by a cubic
+spline, which is a matrix product.
 
-Symbols: B pattern, Q point of the grid, C point of the coarse grid, P of another, I instrument, L line, G gap of the detector.
+Symbols: B pattern, Q point of the grid, C point of the coarse grid, P of another, I instrument, L line, G
+gap of the detector.
 """
 
 from __future__ import annotations
@@ -107,7 +109,15 @@ class Optics:
         def to_device(values: object) -> torch.Tensor:
             return float32_table(values, device)
 
-        names = ("zero_deg", "displacement_mm", "resolution_factor", "first_deg", "last_deg", "peak_counts", "mu_r")
+        names = (
+            "zero_deg",
+            "displacement_mm",
+            "resolution_factor",
+            "first_deg",
+            "last_deg",
+            "peak_counts",
+            "mu_r",
+        )
         self._ranges = Ranges(
             [
                 {"energy_kev": energy} | {name: getattr(one.random, name) for name in names}
@@ -216,8 +226,8 @@ class Optics:
         )
         factor_BC = polarised_BC * solid_BC * slits_BC * through_BC / corrected_BC.clamp(min=1e-6)
         per_step_BC = corrected_BC * pixels_BC
-        # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ). Not beyond 2θ = 157°, where nobody measures and a
-        # spline would swing.
+        # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ). Not beyond 2θ = 157°, where nobody
+        # measures and a spline would swing.
         slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=0.2)
         steps_BC = self._step / (own["step"] * slope_BC)
         parts = [shift_BC, sigma_BC, gamma_BC, factor_BC, per_step_BC, per_step_BC * steps_BC]
@@ -246,10 +256,10 @@ class Optics:
         wavelength_B1: torch.Tensor,
     ) -> torch.Tensor:
         """(B, Q) float32 mask of windows and gaps."""
-        ends = (q_of(angle * _RAD, wavelength_B1) for angle in (first_B1, last_B1))
+        first_B1, last_B1 = (q_of(angle * _RAD, wavelength_B1) for angle in (first_B1, last_B1))
         gaps_BG2 = q_of(self._gaps_IG2[instrument_B], wavelength_B1[:, :, None])
         gaps = [tuple(gap.unsqueeze(1).unbind(dim=2)) for gap in gaps_BG2.unbind(dim=1)]
-        return visible(self._q, *ends, gaps=gaps).to(torch.float32)
+        return visible(self._q, first_B1, last_B1, gaps=gaps).to(torch.float32)
 
     def show(self, dots_BQ: torch.Tensor, view: View) -> torch.Tensor:
         """(B, Q) patterns through the lines of the radiation, at shifted angles, with the instrument's resolution."""

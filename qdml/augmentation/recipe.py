@@ -44,7 +44,5 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def cell(
-        self, index: int, rows: Rows, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cell(self, index: int, rows: Rows, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The same with the parameters of one of `cells`."""

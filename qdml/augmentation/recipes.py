@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["build_recipe"]
 
 
-def build_recipe(
-    config: AllaraConfig | InstrumentRecipeConfig, store: Store, device: torch.device
-) -> Recipe:
+def build_recipe(config: AllaraConfig | InstrumentRecipeConfig, store: Store, device: torch.device) -> Recipe:
     """Make a recipe for the patterns of a store.
 
     Args:

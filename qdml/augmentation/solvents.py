@@ -1,7 +1,7 @@
 """Solvents: liquids of `conf/liquid/` (`hpc.liquids`), or measured files beside them or instead.
 
-A liquid is the family around its model (`hpc.liquids.varied`): its ring moved, widened, heightened. Of a measured file it
-is not known what the molecule alone scatters, so all of it moves with the ring.
+A liquid is the family around its model (`hpc.liquids.varied`): its ring moved, widened, heightened. Of a
+measured file it is not known what the molecule alone scatters, so all of it moves with the ring.
 
 Symbols: q [Å⁻¹].
 """

@@ -1,8 +1,8 @@
 """What scatters beside the dots: solvents, their container, fluorescence, and a smooth rest.
 
 Each pattern gets a solvent that is a random mixture of a few liquids, each from the family around its model, times a
-smooth random factor; one container; and a background that falls or rises smoothly. Fluorescence is flat in counts: it knows
-nothing of polarisation or absorption.
+smooth random factor; one container; and a background that falls or rises smoothly. Fluorescence is flat in
+counts: it knows nothing of polarisation or absorption.
 
 None of this has features as narrow as reflections: it is made on a coarse grid, and read between its points by a cubic
 spline, which is a matrix product.
@@ -13,6 +13,7 @@ Symbols: B pattern, Q point of the grid, P point of the coarse grid, S solvent, 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,7 @@ class Surroundings:
         self._nearest_P = torch.as_tensor(nearest, device=device)
         self._q = to_device(self.grid)
         terms = [solvent_terms(solvent, q, self.grid) for solvent in config.solvents]
-        self._template = replace(
-            terms[0].convert(to_device), intra=to_device(0.0), amplitude2=to_device(1.0)
-        )
+        self._template = replace(terms[0].convert(to_device), intra=to_device(0.0), amplitude2=to_device(1.0))
         self._molecule_SP = to_device([one.molecule for one in terms])
         self._liquid_SP = to_device([one.total - one.molecule for one in terms])
         self._ring_S1, self._ring_width_S1 = (
@@ -116,9 +115,11 @@ class Surroundings:
         config, device = self._config, generator.device
         mixed = min(config.mixed, len(self._molecule_SP))
         # Different ones for each pattern; exponential draws over their sum are uniform over all mixtures.
-        which_BM = torch.rand(
-            (n, len(self._molecule_SP)), generator=generator, device=device
-        ).topk(mixed, dim=1).indices
+        which_BM = (
+            torch.rand((n, len(self._molecule_SP)), generator=generator, device=device)
+            .topk(mixed, dim=1)
+            .indices
+        )
         share_BM = -torch.log(1 - torch.rand((n, mixed), generator=generator, device=device))
         share_BM = share_BM / share_BM.sum(dim=1, keepdim=True)
         factor_BMP = torch.exp(
@@ -127,12 +128,9 @@ class Surroundings:
         total_BP = torch.zeros((n, len(self._q)), device=device)
         for part in range(mixed):
             index_B = which_BM[:, part]
+            rings: Any = {"ring": self._ring_S1[index_B], "ring_width": self._ring_width_S1[index_B]}
             terms = replace(
-                self._template,
-                self=self._molecule_SP[index_B],
-                structure=self._liquid_SP[index_B],
-                ring=self._ring_S1[index_B],
-                ring_width=self._ring_width_S1[index_B],
+                self._template, self=self._molecule_SP[index_B], structure=self._liquid_SP[index_B], **rings
             )
             stretch_B1, width_B1, height_B1 = factor_BMP[:, part].split(1, dim=1)
             family_BP = varied(terms, stretch=stretch_B1, width=width_B1.clamp(min=0.5), height=height_B1)

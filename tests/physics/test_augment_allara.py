@@ -1,6 +1,7 @@
 """The published augmentation, against the same operations written out with NumPy, pattern by pattern.
 
-Its results must not change with this program: area 1000, fractions of the area, y' = Poisson(y·scale)/scale, 5004 points.
+Its results must not change with this program: area 1000, fractions of the area, y' = Poisson(y·scale)/scale, 5004
+points.
 """
 
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ def test_every_cell_is_the_published_mixture(recipe, clean) -> None:
 
 @pytest.mark.parametrize("cell", [0, 15, 31])
 def test_counts_are_those_of_poisson_at_the_scale(cell, recipe, clean) -> None:
-    """Whole numbers over the scale; 200 draws of 2 x 5004 points have the mean, variance and zeros of Poisson counts."""
+    """Whole numbers; 200 draws of 2 x 5004 points have the mean, variance and zeros of Poisson counts."""
     scale = recipe.scale(cell)
     many = rows_of(np.repeat(clean, 200, axis=0))
     y, mask = recipe.cell(cell, many, torch.Generator().manual_seed(5))
@@ -116,7 +117,8 @@ def test_training_draws_all_cells_alike(recipe, clean) -> None:
     """The scale shows in the step between values; every scale comes up in a quarter of the patterns."""
     y, _ = recipe.random(rows_of(np.repeat(clean, 400, axis=0)), torch.Generator().manual_seed(2))
     fits = {
-        scale: (((y * scale) - (y * scale).round()).abs().amax(dim=1) < 2e-2).double().mean() for scale in SCALES
+        scale: (((y * scale) - (y * scale).round()).abs().amax(dim=1) < 2e-2).double().mean()
+        for scale in SCALES
     }
     # Counts at scale 8 are not whole at 30 or 3, but those at 8 are at 200.
     assert float(fits[3]) == pytest.approx(0.25, abs=0.06)

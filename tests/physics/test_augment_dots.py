@@ -101,7 +101,10 @@ def test_correlated_motion_is_that_of_the_simulation(law, atoms, rows, near) -> 
 def test_halo_is_that_of_the_simulation(rows, near, atoms) -> None:
     amplitude, b = [0.1, -0.05, 0.03], [2.0, 3.3, 5.0]
     added = near(
-        rows.atoms, torch.zeros(3, len(atoms.distance)), torch.tensor([amplitude] * 3), torch.tensor(b)[:, None]
+        rows.atoms,
+        torch.zeros(3, len(atoms.distance)),
+        torch.tensor([amplitude] * 3),
+        torch.tensor(b)[:, None],
     )
     for sample in EVERY:
         clean = pattern(sample)
@@ -124,7 +127,8 @@ def test_texture_multiplies_the_bragg_part_alone(store, atoms, rows) -> None:
     kinds = atoms.kinds
     self_ = coefficients(kinds, Q, energy_kev=dot_store.ENERGY).self
     diffuse = 0.5 * sum(
-        one * (1 - np.exp(-2 * kind.b_iso * (Q / 4 / np.pi) ** 2)) for one, kind in zip(self_, kinds, strict=True)
+        one * (1 - np.exp(-2 * kind.b_iso * (Q / 4 / np.pi) ** 2))
+        for one, kind in zip(self_, kinds, strict=True)
     )
     bragg = clean - diffuse
     assert bragg.min() > 0
@@ -166,7 +170,7 @@ def test_model_error_is_a_smooth_factor(store, atoms, rows) -> None:
 def test_both_laws_of_correlation_are_drawn(store, atoms) -> None:
     dots = dots_of(store, atoms, correlation=(0.1, 0.8), smooth_share=0.5)
     c = dots.correlation(4000, generator())
-    assert 0 <= c.min()
+    assert c.min() >= 0
     assert c.max() <= 0.8 + 1e-6
     far = atoms.distance > 8
     share = float((c[:, far].max(dim=1).values > 0).double().mean())
@@ -176,7 +180,13 @@ def test_both_laws_of_correlation_are_drawn(store, atoms) -> None:
 
 
 def test_dots_repeat_with_the_seed(store, atoms, rows) -> None:
-    dots = Dots(config(correlation=(0.1, 0.8), halo=0.1, surface_b=(0.0, 2.0), model_error=0.01), atoms, Q, store.attrs, CPU)
+    dots = Dots(
+        config(correlation=(0.1, 0.8), halo=0.1, surface_b=(0.0, 2.0), model_error=0.01),
+        atoms,
+        Q,
+        store.attrs,
+        CPU,
+    )
     texture = torch.full((3, 1), 0.2)
     one, two, other = (dots(rows, texture, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two)

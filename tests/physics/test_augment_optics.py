@@ -32,7 +32,12 @@ def fixed(name: str, **ranges: tuple[float, float]) -> Instrument:
 
 def optics_of(*instruments: Instrument, q: np.ndarray = Q) -> Optics:
     return Optics(
-        instruments, [None] * len(instruments), q, smooth=np.linspace(q[0], q[-1], 200), extent=80.0, device=CPU
+        instruments,
+        [None] * len(instruments),
+        q,
+        smooth=np.linspace(q[0], q[-1], 200),
+        extent=80.0,
+        device=CPU,
     )
 
 
@@ -57,13 +62,13 @@ def test_a_pattern_is_seen_as_one_instrument_shows_it(name: str, dots: np.ndarra
     view = optics.draw(torch.tensor([0, 1]), generator())
     got = optics.show(torch.tensor(dots, dtype=torch.float32).expand(2, -1), view)[0].double().numpy()
     low, high = one.q_window()
-    inside = (Q > max(low, 0.6)) & (Q < min(high, 20.0) - 0.2)
+    inside = (max(low, 0.6) < Q) & (min(high, 20.0) - 0.2 > Q)
     angle = 2 * np.arcsin(Q[inside] * one.wavelength / (4 * np.pi))
     sample = Sample(zero_deg=0.05, displacement_mm=0.1, solvents={}, background=0.0, isotropic=0.0)
     # The reference asks for a pattern that covers all of the instrument's angles.
     short = one.with_window(*np.degrees([angle[0] * 1.001, angle[-1] * 0.999]), one.step_deg)
     wanted = recorded_intensity(Q, dots, short, sample, angle)
-    seen = (Q >= short.q_window()[0]) & (Q <= short.q_window()[1])
+    seen = (short.q_window()[0] <= Q) & (short.q_window()[1] >= Q)
     wanted = wanted * dots[seen].mean()
     core = slice(60, -60)
     assert np.abs(got[inside][core] - wanted[core]).max() < 3e-3 * wanted.max()
@@ -76,7 +81,7 @@ def test_factors_and_counts_are_those_of_the_instrument(name: str) -> None:
     one = fixed(name)
     view = optics_of(one).draw(torch.zeros(1, dtype=torch.int64), generator())
     low, high = one.q_window()
-    inside = (Q > max(low, 0.3)) & (Q < min(0.97 * high, 20.7))
+    inside = (max(low, 0.3) < Q) & (min(0.97 * high, 20.7) > Q)
     angle = 2 * np.arcsin(Q[inside] * one.wavelength / (4 * np.pi))
     efficiency, pixels, unit = factors(one, angle)
     shown = view.factor[0].double().numpy()[inside]
@@ -121,9 +126,11 @@ def test_areas_stay_and_widths_add() -> None:
 def test_windows_follow_the_energy() -> None:
     one = load_instrument("synchrotron_strip")
     optics = Optics([one], [(16.0, 30.0)], Q, smooth=Q[::10], extent=80.0, device=CPU)
-    (first, last), = optics.windows
+    ((first, last),) = optics.windows
     per_sine = 4 * np.pi / HC_KEV_ANGSTROM
-    assert first == pytest.approx((per_sine * 16 * np.sin(np.radians(1)), per_sine * 30 * np.sin(np.radians(4))))
+    assert first == pytest.approx(
+        (per_sine * 16 * np.sin(np.radians(1)), per_sine * 30 * np.sin(np.radians(4)))
+    )
     view = optics.draw(torch.zeros(2000, dtype=torch.int64), generator())
     seen = view.mask.bool()
     begins = torch.tensor(Q)[seen.long().argmax(dim=1)]

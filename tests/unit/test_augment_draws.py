@@ -67,7 +67,7 @@ def test_poisson_counts_are_whole_counts() -> None:
 
 
 def test_mix_gives_the_asked_shares_of_the_visible_area() -> None:
-    mask = ((Q >= torch.tensor([[2.0], [3.0]])) & (Q <= torch.tensor([[5.0], [8.0]]))).float()
+    mask = ((torch.tensor([[2.0], [3.0]]) <= Q) & (torch.tensor([[5.0], [8.0]]) >= Q)).float()
     peak = torch.exp(-0.5 * ((Q - 3.5) / 0.5) ** 2).expand(2, -1)
     share = torch.tensor([[0.3], [0.8]])
     whole = mix([(share, peak), (1 - share, torch.ones(1, len(Q)))], mask)

@@ -1,0 +1,145 @@
+"""What a batch of augmented patterns costs, effect by effect, and the whole of each recipe.
+
+    python benchmarks/bench_augmentation.py --device cpu --output results.jsonl
+
+Patterns per second on one CPU core or on one GPU, for batches as a process of training has them. The
+patterns are those of a small store on the grid of `experiment=quick` (874 points), simulated first.
+`bytes_per_pattern` counts what an effect has to
+read and write at least: with the bandwidth of a device it gives its ceiling.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import emit, measure, read_arguments
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from hpc.config import SimulateConfig
+from hpc.mpi import join_world
+from hpc.simulate import simulate
+from hpc.store import Store, open_store
+from qdml.augmentation.instrument import InstrumentRecipe
+from qdml.augmentation.recipes import build_recipe
+from qdml.config import TrainConfig, read_config
+from qdml.dataset import Rows, read_rows
+from qdml.preprocess import network_input
+
+BATCH = {"cpu": 128, "cuda": 16384}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = read_arguments(
+        __doc__.splitlines()[0],
+        words,
+        {"--batch": {"type": int, "help": "patterns at a time (default: 128, on a GPU 16384)"}},
+    )
+    torch.set_num_threads(1)
+    device = torch.device(arguments.device.kind)
+    batch = arguments.batch or (64 if arguments.quick else BATCH[arguments.device.kind])
+    with tempfile.TemporaryDirectory() as folder:
+        store = small_store(Path(folder) / "store.zarr")
+        for name in ("instrument", "allara2024"):
+            recipe = build_recipe(config_of(name), store, device)
+            rows = read_rows(store, np.arange(store.n_samples), device, recipe.atoms)
+            many = rows.take(torch.arange(batch, device=device) % len(rows))
+            generator = torch.Generator(device).manual_seed(0)
+            for effect, (work, arrays) in effects_of(recipe, many, store.q, generator).items():
+                timing = measure(work, arguments)
+                emit(
+                    "augmentation",
+                    arguments,
+                    config={
+                        "recipe": name,
+                        "effect": effect,
+                        "batch": batch,
+                        "q": len(store.q),
+                        "threads": 1,
+                    },
+                    result={
+                        "patterns_per_s": batch / timing["median_s"],
+                        "bytes_per_pattern": 4 * len(store.q) * arrays,
+                    },
+                    timing=timing,
+                )
+
+
+def small_store(path: Path) -> Store:
+    """A few dots on the grid of `experiment=quick`."""
+    with initialize_config_module("conf", version_base="1.3"):
+        composed = compose("simulate", overrides=["experiment=quick", "grid.samples=64", "device=cpu",
+                                                  "store.rows_per_shard=64", f"store.path={path}"])  # fmt: skip
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    simulate(
+        SimulateConfig.from_mapping(plain), {k: v for k, v in plain.items() if k != "device"}, join_world()
+    )
+    return open_store(path)
+
+
+def config_of(name: str) -> Any:
+    with initialize_config_module("conf", version_base="1.3"):
+        composed = compose("train", overrides=[f"augment={name}", "data.store=x"])
+    return read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True)).augment  # type: ignore[arg-type]
+
+
+def effects_of(
+    recipe: Any, rows: Rows, q: np.ndarray, generator: torch.Generator
+) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Name -> what to time, and how many (B, Q) float32 arrays it must at least read and write."""
+    grid = torch.as_tensor(q)
+
+    def whole() -> torch.Tensor:
+        return recipe.random(rows, generator)[0]
+
+    y, mask = recipe.random(rows, generator)
+    effects: dict[str, tuple[Callable[[], Any], int]] = {
+        "whole recipe": (whole, 3),
+        "input of the network": (lambda: network_input(y, mask, grid, "log_smooth"), 4),
+    }
+    if not isinstance(recipe, InstrumentRecipe):
+        return effects
+    from hpc.instrument.lines import seen
+    from hpc.instrument.resolution import broaden
+
+    dots, optics, around = recipe._dots, recipe._optics, recipe._surroundings
+    n, device = len(rows), rows.intensity.device
+    instrument = torch.arange(n, device=device) % len(recipe.cells)
+    texture = torch.full((n, 1), 0.1, device=device)
+    half = torch.full((n, 1), 0.5, device=device)
+    view = optics.draw(instrument, generator)
+    clean = rows.intensity
+    assert rows.atoms is not None
+    correlation = dots.correlation(n, generator)
+    halo = torch.zeros((n, len(dots._hat_SC)), device=device)
+    width = torch.full((n, 1), 3.0, device=device)
+    ratio, weight = (table[instrument].split(1, dim=1) for table in (optics._ratio_IL, optics._weight_IL))
+    scene = recipe._scene(clean, half, view, generator)
+    return effects | {
+        "dots: all": (lambda: dots(rows, texture, generator), 2),
+        "dots: correlated motion, halo": (lambda: dots._near(rows.atoms, correlation, halo, width), 1),
+        "instrument: draws": (lambda: optics.draw(instrument, generator), 6),
+        "instrument: lines, shifts": (lambda: seen(clean, optics._q, ratio, weight, view.shift), 3),
+        "instrument: resolution": (
+            lambda: broaden(
+                clean, view.sigma, view.gamma, step=optics._step, sigma_max=optics.sigma_max,
+                gamma_max=optics.gamma_max, extent=min(optics._extent, np.pi / optics._step),
+            ),
+            4,
+        ),
+        "surroundings": (
+            lambda: around.draw(
+                view.mask, factor_BP=view.factor_smooth, unpolarised_BP=view.unpolarised_smooth,
+                fluoresces_B1=half, generator=generator,
+            ),
+            1,
+        ),
+        "photons": (lambda: recipe._detect(scene, view, generator), 5),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

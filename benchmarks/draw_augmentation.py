@@ -1,0 +1,158 @@
+"""What augmentation does to a pattern: each effect by itself, before and after, as one figure.
+
+    python benchmarks/draw_augmentation.py [-o benchmarks/results/augmentation.png]
+
+A PbS dot of 4 nm, σ = 8 %, on the grid of `experiment=quick`. Grey: before the effect; colours: after,
+three draws of the recipe `instrument`, the strength of its ranges. Below each pair the ratio of after to
+before, where it shows more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_augmentation import config_of, small_store
+
+from qdml.augmentation.counts import counts
+from qdml.augmentation.dots import Dots
+from qdml.augmentation.instrument import InstrumentRecipe
+from qdml.augmentation.recipes import build_recipe
+from qdml.dataset import read_rows
+
+# Panels with the difference below.
+DIFFERENCES = (
+    "correlated motion",
+    "halo of a disordered shell",
+    "atoms of the surface move more",
+    "model error",
+    "Cu Kα doublet, zero, widths",
+    "Ag Kα doublet, capillary",
+    "strip (blue) and flat panel (red)",
+)
+COLOURS = ("#33658a", "#c8553d", "#5b8e55")
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Draw."""
+    import tempfile
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "augmentation.png"
+    )
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = small_store(Path(folder) / "store.zarr")
+        panels = _panels(store)
+    q = store.q
+    figure, axes = plt.subplots(4, 3, figsize=(12, 11), layout="constrained")
+    for axis, (title, before, after, limits, note) in zip(axes.flat, panels, strict=True):
+        inside = (q >= limits[0]) & (q <= limits[1])
+        top = max(float(np.nanmax(y[inside])) for y in (before, *after) if y is not None)
+        if before is not None:
+            axis.fill_between(q, 0, 100 * before / top, color="0.85", lw=0)
+            axis.plot(q, 100 * before / top, color="0.45", lw=1.0)
+        for colour, y in zip(COLOURS, after, strict=False):
+            axis.plot(q, 100 * y / top, color=colour, lw=0.9)
+        axis.set_xlim(*limits)
+        axis.set_ylim(0, 108)
+        if before is not None and title in DIFFERENCES:
+            change = [100 * (y - before) / top for y in after]
+            largest = max(float(np.abs(one[inside]).max()) for one in change)
+            times = next(m for m in (50, 30, 20, 10, 5, 3, 2, 1, 0.5) if m * largest < 45)
+            axis.axhline(-50, lw=0.4, color="0.6")
+            for colour, one in zip(COLOURS, change, strict=False):
+                axis.plot(q, times * one - 50, color=colour, lw=0.9)
+            axis.set_ylim(-100, 108)
+            note += f"\nbelow: difference ×{times:g}"
+        axis.set_yticks([])
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.text(0.98, 0.93, note, fontsize=8, ha="right", va="top", transform=axis.transAxes, color="0.25")
+    figure.supxlabel("Q [1/Å]", fontsize=10)
+    figure.supylabel("intensity (grey: before, colours: three draws)", fontsize=10)
+    figure.savefig(chosen.output, dpi=100)
+    print(chosen.output)
+
+
+def _panels(store: Any) -> list[tuple[str, Any, list[np.ndarray], tuple[float, float], str]]:
+    """Title, pattern before, patterns after, range of Q, and a line of text, for each effect."""
+    config = config_of("instrument")
+    recipe = build_recipe(config, store, CPU)
+    assert isinstance(recipe, InstrumentRecipe)
+    rows = read_rows(store, np.arange(store.n_samples), CPU, recipe.atoms)
+    one = int(torch.argmin((rows.diameter - 4.0).abs() + 20 * (rows.sigma - 0.08).abs()))
+    rows = rows.take(torch.full((3,), one))
+    clean = rows.intensity
+    dots_config = config.dots
+    off = replace(dots_config, correlation=(0.0, 0.0), halo=0.0, surface_b=(0.0, 0.0), model_error=0.0)
+
+    def dots(texture: float = 0.0, seed: int = 5, **on: Any) -> list[np.ndarray]:
+        effect = Dots(replace(off, **on), recipe.atoms, store.q, store.attrs, CPU)
+        drawn = effect(rows, torch.full((3, 1), texture), torch.Generator().manual_seed(seed))
+        return list(drawn.numpy())
+
+    def shown(cell: int, seed: int = 1) -> tuple[np.ndarray, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        view = recipe._optics.draw(torch.full((3,), cell), generator)
+        return recipe._optics.show(clean, view).numpy(), view
+
+    before = clean[0].numpy()
+    strip, _ = shown(0)
+    copper, view = shown(2)
+    silver, _ = shown(4)
+    area, _ = shown(1)
+    generator = torch.Generator().manual_seed(3)
+    liquids = (recipe._surroundings.solvent(3, generator) @ recipe._surroundings._spline_PQ).numpy()
+    scene = recipe._scene(torch.tensor(copper), torch.full((3, 1), 0.45), view, generator)
+    scene = scene * view.mask
+    hidden = torch.where(view.mask > 0, scene, torch.nan).numpy()
+    peak = scene.amax(dim=1, keepdim=True)
+    dose = torch.tensor([[30.0], [300.0], [3000.0]])
+    noisy = counts(scene[:1].expand(3, -1), dose / peak[:1], generator)
+    noisy = torch.where(view.mask[:1] > 0, noisy, torch.nan).numpy()
+    whole = {}
+    for cell in (0, 2):
+        y, mask = recipe.cell(cell, rows, torch.Generator().manual_seed(11))
+        whole[cell] = list(torch.where(mask > 0, y, torch.nan).numpy())
+    near, far, all_ = (1.5, 6.0), (1.5, 10.0), (0.9, 14.0)
+    whole_before = before / before.max() * 2.5
+    scene_before = before / before.max() * np.nanmax(hidden)
+    strong = "Bragg part alone, by direction"
+    motion = dots(correlation=dots_config.correlation)
+    halo = dots(halo=dots_config.halo, seed=1)
+    surface = dots(surface_b=dots_config.surface_b, seed=7)
+    error = dots(model_error=dots_config.model_error, seed=2)
+    return [
+        ("correlated motion", before, motion, far, "diffuse, between reflections"),
+        ("halo of a disordered shell", before, halo, far, "broad near distances"),
+        ("atoms of the surface move more", before, surface, far, "reflections fall at large Q"),
+        ("model error", before, error, far, "smooth, 1 %"),
+        ("texture, ln γ ± 0.5", before, dots(texture=0.5), near, strong),
+        ("Cu Kα doublet, zero, widths", before, list(copper), far, "laboratory, Bragg-Brentano"),
+        ("Ag Kα doublet, capillary", before, list(silver), far, "laboratory, Debye-Scherrer"),
+        ("strip (blue) and flat panel (red)", before, [strip[0], area[0]], far, "synchrotrons"),
+        ("solvents: mixed, of families", None, list(liquids), (0.9, 6.0), "ring position, width, height"),
+        ("45 % dots, solvent, container, air", scene_before, list(hidden), all_, "laboratory Cu"),
+        ("photons", hidden[0], list(noisy), (1.2, 5.0), "30, 300, 3000 at the peak"),
+        ("everything", whole_before, [*whole[0][:2], whole[2][0]], all_, "strip (blue, red), Cu (green)"),
+    ]
+
+
+if __name__ == "__main__":
+    main()
