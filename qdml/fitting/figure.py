@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_fit"]
 
 _MEASURED, _FIT, _BAND, _GUIDE = "#222222", "#c8402f", "#ececec", "#9a9a9a"
-_DOTS, _SOLVENT, _BACKGROUND, _HALO = "#2f6f9f", ("#3f8f5f", "#8fb04f", "#b0a03f"), "#9a7fb5", "#d08f3f"
+_DOTS, _MORE_DOTS, _BACKGROUND, _HALO = "#2f6f9f", ("#54b0c7", "#1f3f7f"), "#9a7fb5", "#d08f3f"
+_SOLVENT = ("#3f8f5f", "#8fb04f", "#b0a03f")
 _STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -64,11 +66,11 @@ def _draw_pattern(axes: Axes, fit: Fit) -> None:
     q, unit = fit.points.q, float(fit.points.y.max())
     axes.plot(q, _seen(fit, fit.points.y) / unit, color=_MEASURED, lw=1.6, label="measured")
     axes.plot(q, _seen(fit, fit.total) / unit, color=_FIT, lw=0.7, label="fit")
-    solvents = iter(_SOLVENT * 4)
+    solvents, dots = itertools.cycle(_SOLVENT), itertools.chain([_DOTS], itertools.cycle(_MORE_DOTS))
     lowest = 0.0
     for name, curve in fit.contributions.items():
         if name.startswith("dots"):
-            color, label = _DOTS, name
+            color, label = next(dots), name
         elif name == "background":
             color, label = _BACKGROUND, "smooth background"
         elif name == "halo":
@@ -163,11 +165,13 @@ def _draw_sizes(axes: Axes, fit: Fit) -> None:
     axes.set_ylim(0, 1.4 * top)
     axes.set_xlabel("Diameter (nm)")
     axes.set_ylabel("Density (1/nm)")
-    axes.legend(loc="upper center", handlelength=1.2, ncols=2)
+    axes.legend(
+        loc="upper center", handlelength=0.9, handletextpad=0.4, columnspacing=0.9, ncols=2, fontsize=6.5
+    )
 
 
 def _mark(axes: Axes, estimate: Estimate, factor: float, height: float, color: str = _MEASURED) -> None:
     """Mean, 68 % and 95 % interval as a bar."""
     for low, high, width in ((estimate.lo95, estimate.hi95, 0.8), (estimate.lo68, estimate.hi68, 2.4)):
         axes.plot([factor * low, factor * high], [height] * 2, color=color, lw=width, solid_capstyle="butt")
-    axes.plot(factor * estimate.mean, height, "o", ms=3.5, color="white", mec=color)
+    axes.plot(factor * estimate.mean, height, "o", ms=2.6, color="white", mec=color)

@@ -99,6 +99,11 @@ class FitSettings:
             raise ValueError(f"correlation_tail must lie in 0 to 100 Å, got {self.correlation_tail}")
         if self.texture not in (None, "direction", "reflection"):
             raise ValueError(f"texture must be direction, reflection or null, got {self.texture!r}")
+        if self.texture is not None and len(self.variants) > 1:
+            raise ValueError(
+                "free gains of reflections would choose the sort of dots reflection by reflection; fit an oriented "
+                "sample with one sort of dots (leave out --also, or --texture)"
+            )
         known = ["diameter_nm", *self.parameters()]
         if unknown := sorted(set(self.fixed) - set(known)):
             raise ValueError(f"parameters are {known}, got {unknown}")

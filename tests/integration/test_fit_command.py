@@ -124,7 +124,7 @@ def test_every_other_ingredient_has_its_word(samples: list[Path], tmp_path: Path
             "-o",
             tmp_path / "out",
         ),
-        *("--instrument", "synchrotron_area", "--halo", 2, "--correlation", 1, "--texture", "--start", 2, 3),
+        *("--instrument", "synchrotron_area", "--halo", 2, "--correlation", 1, "--start", 2, 3),
         *(
             "--shape",
             "octahedron",
@@ -139,11 +139,31 @@ def test_every_other_ingredient_has_its_word(samples: list[Path], tmp_path: Path
     content = json.loads((tmp_path / "out" / "results.json").read_text())
     record, settings = content["results"][0], content["settings"]
     assert {"dots 1", "dots 2", "hexane", "kapton", "halo", "background"} == set(record["area"])
-    assert "111" in record["gains"]
+    assert record["gains"] == {}
     assert "correlation_2" not in record["parameters"]
     assert settings["instrument"] == "synchrotron_area"
     assert settings["start_diameters_nm"] == [2, 3]
     assert [one["shape"]["name"] for one in settings["variants"]] == ["octahedron", "octahedron"]
+
+
+def test_gains_of_an_oriented_sample(samples: list[Path], tmp_path: Path) -> None:
+    """These samples are not oriented: all gains come out alike."""
+    code = run(
+        samples[1],
+        "--material",
+        "pbs",
+        "--solvent",
+        "hexane",
+        "--texture",
+        "reflection",
+        "-o",
+        tmp_path / "out",
+    )
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "results.json").read_text())["results"][0]
+    gains = [record["gains"][name] for name in ("111", "200", "220", "311", "222")]
+    assert gains == pytest.approx([gains[2]] * 5, rel=0.15)
+    assert record["diameter_nm"]["mean"] == pytest.approx(3.5, abs=0.15)
 
 
 def test_another_material_is_doubted(
@@ -169,6 +189,12 @@ def test_a_size_at_its_bound_is_doubted(samples: list[Path], tmp_path: Path) -> 
 
 
 REFUSED = [
+    pytest.param(
+        ["--material", "pbs", "--texture", "direction", "--also", "faults.growth=0.1"],
+        None,
+        r"one sort",
+        id="gains of two",
+    ),
     pytest.param(["--material", "pbs"], (), r"add --wavelength", id="no unit"),
     pytest.param(["--material", "unobtainium"], None, r"unobtainium", id="no material"),
     pytest.param(["--material", "pbs", "--shape", "blob"], None, r"shape must be one of", id="no shape"),
