@@ -49,6 +49,10 @@ step kernel-benchmarks-gpu gpu "Pair histograms, float64 products and patterns p
 python3 benchmarks/bench_kernels.py --device cuda --output "$records" $quick
 END
 
+step augmentation-benchmark-gpu gpu "Augmented patterns per second on the GPU, effect by effect" << 'END'
+python3 benchmarks/bench_augmentation.py --device cuda --output "$records" $quick
+END
+
 step sanitizer-memcheck gpu "No access outside memory, by compute-sanitizer" << 'END'
 command -v compute-sanitizer || { echo "compute-sanitizer is not on this machine"; exit 77; }
 QD_REQUIRE_GPU=1 compute-sanitizer --tool memcheck --error-exitcode 1 python3 -m pytest -q -m gpu -p no:cacheprovider \
@@ -96,6 +100,10 @@ END
 
 step kernel-benchmarks-cpu cpu "The same on the CPU" << 'END'
 python3 benchmarks/bench_kernels.py --device cpu --output "$records" $quick
+END
+
+step augmentation-benchmark-cpu cpu "The same on one CPU core" << 'END'
+python3 benchmarks/bench_augmentation.py --device cpu --output "$records" $quick
 END
 
 step store-benchmark cpu "Writing shards against a plain write of the same bytes, and reading them" << 'END'
