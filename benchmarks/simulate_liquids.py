@@ -141,12 +141,12 @@ def simulate(liquid: Liquid, *, sites: int, relax_ps: float, sample_ps: float, e
 
 @numba.njit(cache=True)
 def count_pairs(x, y, same, n_x, n_y, box, counts, width):
-    """Add pairs of atoms to the histogram: of different molecules, of n_x and n_y atoms each; 0: no molecules."""
+    """Add pairs of atoms to the histogram: of different molecules, of n_x and n_y atoms each."""
     half, reach = box / 2, counts.size * width
     for i in range(x.shape[0]):
         start = i + 1 if same else 0
         for j in range(start, y.shape[0]):
-            if n_x and i // n_x == j // n_y:
+            if i // n_x == j // n_y:
                 continue
             r2 = 0.0
             for k in range(3):

@@ -1,16 +1,12 @@
 """What holds the sample: glass of capillaries and Kapton windows, per formula unit in electron units.
 
-    I(Q) = Σ_i (|f_i|² + S_i) + Σ_ab n_a n_b Re(<f_a> <f_b>*) H_ab(Q)
+    I(Q) = Σ_i |f_i|² [1 - (1 - S(0)) exp(-(Q/Q_f)⁴) + Σ_p h_p exp(-(Q - Q_p)²/2w_p²)] + Σ_i S_i
 
-Glass: H_ab of all pairs of sites of the network, bonds included, from a simulation of silica
-(`benchmarks/simulate_silica.py`), continued and mended as that of a liquid (`hpc.liquids.structure`). In a glass of
-several oxides, elements share a site: <f> is their mean there; the first sum runs over all. Modifiers (Na) are free.
-Silica's first peak lies at 1.5 Å⁻¹ (R. L. Mozzi & B. E. Warren, J. Appl. Cryst. 2, 164 (1969)).
+Free atoms times an ordering factor of Gaussian peaks at published positions; their heights are estimates. A shape to
+train against, not to subtract: measure the empty container for that. Silica's first peak lies at 1.52 Å⁻¹, that of the
+bonds Si-O of 1.62 Å near 5.2 Å⁻¹ (R. L. Mozzi & B. E. Warren, J. Appl. Cryst. 2, 164 (1969)).
 
-Polymers without a simulation: free atoms times an ordering factor of Gaussian peaks,
-1 - (1 - S(0)) exp(-(Q/Q_f)⁴) + Σ h exp(-(Q - Q_p)²/2w²). That is a shape to train against, not to subtract.
-
-Symbols: q [Å⁻¹], f [electrons], ρ formula units per Å³.
+Symbols: q [Å⁻¹], f [electrons].
 """
 
 from __future__ import annotations
@@ -20,8 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hpc.liquids.liquid import AVOGADRO_PER_CM3
-from hpc.liquids.structure import continued, load_table
 from hpc.liquids.terms import atom_amplitudes, check_q
 
 __all__ = ["container_names", "container_profile"]
@@ -67,7 +61,7 @@ def container_profile(
     text = (files("conf") / "container" / f"{name.lower()}.yaml").read_text()
     config = yaml.safe_load(text)
     q = check_q(q)
-    number = _atoms(config)
+    number = config["atoms"]
     f, incoherent = atom_amplitudes(tuple(number), q, energy_kev, particle)
     coherent = np.zeros_like(q)
     for element, n in number.items():
@@ -75,58 +69,11 @@ def container_profile(
     compton = np.zeros_like(q)
     for element, n in number.items():
         compton += n * incoherent[element]
-    if "peaks" in config["order"]:
-        return coherent * _peaks(config, q) + compton
-    return coherent + compton + _network(config, q, f, number)
+    return coherent * _ordering(config["order"], config["forward"], q) + compton
 
 
-def _atoms(config: Mapping[str, Any]) -> dict[str, float]:
-    """Atoms of each element per formula unit."""
-    number: dict[str, float] = {}
-    for kind in config["kinds"].values():
-        for element, share in kind["elements"].items():
-            number[element] = number.get(element, 0.0) + kind["count"] * share
-    for element, n in config["loose"].items():
-        number[element] = number.get(element, 0.0) + n
-    return number
-
-
-def _network(
-    config: Mapping[str, Any], q: np.ndarray, f: Mapping[str, np.ndarray], number: Mapping[str, float]
-) -> np.ndarray:
-    import xraydb
-
-    table = load_table("container", config["order"]["table"])
-    mass = sum(n * xraydb.atomic_mass(element) for element, n in number.items())
-    density = config["density"] * AVOGADRO_PER_CM3 / mass
-    kinds = config["kinds"]
-    mean = {
-        kind: sum(share * f[element] for element, share in entry["elements"].items())
-        for kind, entry in kinds.items()
-    }
-    h = {
-        (a, b): np.asarray(values, dtype=np.float64)
-        for (a, b), values in ((pair.split("-"), values) for pair, values in table["h"].items())
-    }
-    # At Q = 0 an atom of a kind sees S(0) - 1 of the others, and itself.
-    limit = {(a, b): config["forward"] - (a == b) / kinds[a]["count"] for a, b in h}
-    total = np.zeros_like(q)
-    for (a, b), values in continued(
-        q,
-        float(table["bin_angstrom"]),
-        h,
-        density,
-        limit=limit,
-        start=float(config["order"]["asymptote_from"]),
-    ).items():
-        count = kinds[a]["count"] * kinds[b]["count"] * (1 if a == b else 2)
-        total += count * (mean[a] * mean[b].conj()).real * values
-    return total
-
-
-def _peaks(config: Mapping[str, Any], q: np.ndarray) -> np.ndarray:
-    order = config["order"]
-    factor = 1 - (1 - config["forward"]) * np.exp(-((q / order["falls_below"]) ** 4))
+def _ordering(order: Mapping[str, Any], forward: float, q: np.ndarray) -> np.ndarray:
+    factor = 1 - (1 - forward) * np.exp(-((q / order["falls_below"]) ** 4))
     for position, width, height in order["peaks"]:
         factor = factor + height * np.exp(-((q - position) ** 2) / (2 * width**2))
     return factor

@@ -125,7 +125,7 @@ def continued(
     *,
     limit: Mapping[tuple[str, str], float],
     start: float,
-    own: Mapping[tuple[str, str], np.ndarray] | None = None,
+    own: Mapping[tuple[str, str], np.ndarray],
 ) -> dict[tuple[str, str], np.ndarray]:
     """H_ab of tabulated h_ab with its asymptote and its limit at Q = 0.
 
@@ -133,17 +133,17 @@ def continued(
         q: (q,) float64 [Å⁻¹].
         width: of the bins of h, from r = 0 [Å].
         h: by pair, (n,) float64.
-        density: molecules or formula units per Å³.
+        density: molecules per Å³.
         limit: by pair, H_ab(0).
         start: fraction of the table from where the asymptote is fitted and takes over.
-        own: by pair, p_ab in bins of the same width; None: no molecules.
+        own: by pair, p_ab in bins of the same width.
 
     Returns:
         By pair, (q,) float64.
     """
     edge = width * np.arange(int(_REACH / width) + 1)
     r, shell = (edge[1:] + edge[:-1]) / 2, density * 4 / 3 * np.pi * np.diff(edge**3)
-    extended = _extended(r, h, own or {}, start)
+    extended = _extended(r, h, own, start)
     waves = np.sinc(np.outer(q, r) / np.pi)
     near_zero = np.exp(-((q / _MENDED_BELOW) ** 2) / 2)
     return {
