@@ -74,6 +74,7 @@ class DotModel:
         optics: Optics | None = None,
         split: bool = False,
         bin_width: float | None = None,
+        sampling: float = 0.0,
     ) -> None:
         """Tabulate what does not depend on the parameters.
 
@@ -87,6 +88,7 @@ class DotModel:
                 first two shells. 0 for none.
             optics: the instrument; None for an ideal one.
             bin_width: over which each point of q is a mean [Å⁻¹]; the step of q when None.
+            sampling: step of the measured points, between which the mean is taken along straight lines [Å⁻¹].
             split: whether the part that texture multiplies (`hpc.texture`) is wanted apart from the rest.
         """
         self.dots, self.q, self.optics, self._split = dots, q, optics, split
@@ -96,6 +98,7 @@ class DotModel:
         self._s2 = (q / (4 * np.pi)) ** 2
         self._step = (q[-1] - q[0]) / (len(q) - 1)
         self._bin_width = self._step if bin_width is None else bin_width
+        self._sampling = sampling
         self._terms = coefficients(dots.kinds, q, energy_kev=energy_kev, anomalous=energy_kev is not None)
         self._occupancy = np.array([kind.occupancy for kind in dots.kinds])
         self.elements = sorted({kind.element for kind in dots.kinds})
@@ -216,8 +219,9 @@ class DotModel:
         return found
 
     def _bin_factor(self, distance: np.ndarray) -> np.ndarray:
-        """What the mean over a bin of Q leaves of a wave."""
-        return np.sinc(distance * self._bin_width / (2 * np.pi))
+        """What the mean over a bin of Q leaves of a wave, and straight lines between measured points."""
+        turns = distance / (2 * np.pi)
+        return np.sinc(turns * self._bin_width) * np.sinc(turns * self._sampling) ** 2
 
     def _near_sums(
         self,

@@ -29,6 +29,8 @@ class Points:
     weight: np.ndarray
     """(n,) float64: 1 / sqrt(noise² + (model error · y)²)."""
     on_grid: OnGrid
+    sampling: float = 0.0
+    """Step of the measured points [Å⁻¹], between which they are joined by straight lines; 0 when that is no matter."""
 
 
 def points_of(pattern: Pattern, settings: FitSettings) -> Points:
@@ -61,7 +63,16 @@ def points_of(pattern: Pattern, settings: FitSettings) -> Points:
             f"{pattern.source}: the noise of the pattern is not known everywhere; give a model_error > 0, got "
             f"{settings.model_error}"
         )
-    return Points(q=q, mask=mask, y=y, noise=noise, weight=1 / np.sqrt(variance), on_grid=on_grid)
+    inside = pattern.q[(pattern.q >= q[0]) & (pattern.q <= q[-1])]
+    return Points(
+        q=q,
+        mask=mask,
+        y=y,
+        noise=noise,
+        weight=1 / np.sqrt(variance),
+        on_grid=on_grid,
+        sampling=float(np.median(np.diff(inside))),
+    )
 
 
 def _noise(pattern: Pattern, on_grid: OnGrid, q: np.ndarray) -> np.ndarray:

@@ -143,6 +143,7 @@ class Problem:
                 tail=settings.correlation_tail,
                 optics=optics,
                 bin_width=bin_width,
+                sampling=points.sampling,
                 split=settings.texture is not None,
             )
             for variant in settings.variants
