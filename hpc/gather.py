@@ -1,14 +1,37 @@
-"""Values of rows at positions of their own, for arrays of any namespace (array API standard)."""
+"""What the array API standard lacks: values of rows at positions of their own, and constants that stay on a device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
 
-__all__ = ["gather"]
+__all__ = ["constant", "gather"]
 
 Array = Any  # an array of any namespace that follows the array API standard
+
+# Constants on their devices; begun anew when there are many (other grids, other instruments).
+_kept: dict[tuple[Any, ...], Array] = {}
+_MOST = 256
+
+
+def constant(make: Callable[..., Any], *arguments: Any, like: Array) -> Array:
+    """A table that is computed on the host, as an array like another; kept, since a transfer makes a GPU wait.
+
+    Args:
+        make: function of the arguments that returns a NumPy array, always the same.
+        arguments: hashable.
+        like: array whose namespace, type and device it gets.
+    """
+    xp = array_api_compat.array_namespace(like)
+    device = array_api_compat.device(like)
+    key = make, arguments, xp.__name__, str(like.dtype), str(device)
+    if key not in _kept:
+        if len(_kept) >= _MOST:
+            _kept.clear()
+        _kept[key] = xp.asarray(make(*arguments), dtype=like.dtype, device=device)
+    return _kept[key]
 
 
 def gather(y: Array, index: Array) -> Array:

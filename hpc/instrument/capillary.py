@@ -21,6 +21,8 @@ import array_api_compat
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
+from hpc.gather import constant
+
 __all__ = ["MU_R_MAX", "capillary_absorption"]
 
 Array = Any  # an array of any namespace that follows the array API standard
@@ -45,7 +47,7 @@ def capillary_absorption(two_theta: Array, mu_r: Array | float) -> Array:
     mu = xp.clip(mu_r if hasattr(mu_r, "shape") else xp.asarray(mu_r, **where), max=MU_R_MAX)
     angle = xp.stack(_chebyshev(-xp.cos(two_theta), _DEGREE_ANGLE), axis=-1)  # 2 sin²θ - 1
     strength = xp.stack(_chebyshev(mu * (2 / MU_R_MAX) - 1, _DEGREE_MU), axis=-1)
-    table = xp.asarray(_coefficients(), **where)
+    table = constant(_coefficients, like=two_theta)
     return xp.exp(mu * xp.sum(angle * (strength @ table), axis=-1))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import gather
+from hpc.gather import constant, gather
 from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
@@ -109,9 +109,8 @@ def _coefficients(xp: Any, y: Array) -> Array:
         raise ValueError(f"interpolation needs at least 4 points, got {n}")
     pad = min(_PAD, n - 1)
     length = fft_length(n + 2 * pad)
-    where = {"dtype": y.dtype, "device": array_api_compat.device(y)}
     spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
-    smooth = xp.fft.irfft(spectrum * xp.asarray(_inverse(length), **where), n=length, axis=-1)
+    smooth = xp.fft.irfft(spectrum * constant(_inverse, length, like=y), n=length, axis=-1)
     return smooth[..., : n + 2 * pad]
 
 

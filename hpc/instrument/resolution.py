@@ -39,6 +39,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from hpc.gather import constant
 from hpc.instrument.angles import cos_theta, sin_theta
 from hpc.instrument.ends import continued, fft_length
 
@@ -186,12 +187,12 @@ def broaden(
         return y
     pad = min(n - 1, math.ceil((_REACH_SIGMA * sigma_max + _REACH_GAMMA * gamma_max) / step) + 1)
     length = fft_length(n + 2 * pad)
-    parts, distances = _parts(length, float(step), float(sigma_max), float(gamma_max), extent)
-    where = {"dtype": y.dtype, "device": array_api_compat.device(y)}
+    case = length, float(step), float(sigma_max), float(gamma_max), extent
+    parts, distances = constant(_factors, *case, like=y), _parts(*case)[1]
     spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
     total = None
-    for part, r in zip(parts, distances, strict=True):
-        seen = xp.fft.irfft(spectrum * xp.asarray(part, **where), n=length, axis=-1)[..., pad : pad + n]
+    for index, r in enumerate(distances):
+        seen = xp.fft.irfft(spectrum * parts[index], n=length, axis=-1)[..., pad : pad + n]
         if r > 0:
             exponent = (-0.5 * r * r) * sigma**2
             if gamma is not None:
@@ -220,6 +221,10 @@ def _root(xp: Any, square: Array) -> Array:
     positive = square > 0
     one = xp.ones_like(square)
     return xp.where(positive, xp.sqrt(xp.where(positive, square, one)), xp.zeros_like(square))
+
+
+def _factors(*case: Any) -> np.ndarray:
+    return _parts(*case)[0]
 
 
 @lru_cache(maxsize=64)
