@@ -111,7 +111,13 @@ def notes(fit: Fit) -> tuple[str, ...]:
     """What was done to the pattern, and what ended where it may not go on."""
     free = [name for name in fit.at_bound if name.startswith(("b_", "correlation_"))]
     ended = (f"at a bound: {', '.join(free)}",) if free else ()
-    return (*fit.pattern.notes, *fit.points.on_grid.notes, *ended)
+    unknown = ("the photon energy is not known: f' and f'' were left out, and no zero shift was fitted",)
+    return (
+        *fit.pattern.notes,
+        *fit.points.on_grid.notes,
+        *ended,
+        *(unknown if fit.pattern.energy_kev is None else ()),
+    )
 
 
 def doubts(fit: Fit) -> tuple[str, ...]:

@@ -111,6 +111,20 @@ def test_a_measured_solvent_in_q_and_held_parameters(samples: list[Path], tmp_pa
     assert record["area"][str(liquid)] > 0.4
 
 
+def test_q_without_an_energy_is_fitted_and_noted(samples: list[Path], tmp_path: Path) -> None:
+    two_theta, intensity, sigma = np.loadtxt(samples[0], unpack=True)
+    q = 40 * np.pi * np.sin(np.radians(two_theta) / 2) / WAVELENGTH
+    sample = tmp_path / "q.csv"
+    np.savetxt(sample, np.column_stack([q, intensity, sigma]), fmt="%.10g", delimiter=";")
+    code = run(
+        sample, "--material", "pbs", "--solvent", "hexane", "-o", tmp_path / "out", unit=("--q-unit", "1/nm")
+    )
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "results.json").read_text())["results"][0]
+    assert record["diameter_nm"]["mean"] == pytest.approx(2.5, abs=0.06)
+    assert any("the photon energy is not known" in note for note in record["notes"])
+
+
 def test_every_other_ingredient_has_its_word(samples: list[Path], tmp_path: Path) -> None:
     code = run(
         *(
