@@ -46,6 +46,25 @@ def test_kernel_benchmarks(
         sys.modules.pop(name, None)
 
 
+def test_augmentation_benchmark(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_augmentation")
+    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    effects = {(one["config"]["recipe"], one["config"]["effect"]) for one in records}
+    assert {
+        ("instrument", "whole recipe"),
+        ("allara2024", "whole recipe"),
+        ("instrument", "photons"),
+    } <= effects
+    assert len(effects) == len(records) == 11
+    assert all(one["result"]["patterns_per_s"] > 0 for one in records)
+    for name in ("common", "bench_augmentation"):
+        sys.modules.pop(name, None)
+
+
 def test_pair_kernel_benchmark(
     on_cpu: Callable[..., Device],
     repo_root: Path,

@@ -7,8 +7,8 @@ from scipy.stats import poisson
 
 from qdml.augmentation.allara import AllaraRecipe
 from qdml.augmentation.config import SolventConfig
-from qdml.dataset import Rows
 from qdml.config import AllaraConfig, ClassConfig
+from qdml.dataset import Rows
 from qdml.limits import exact_posterior
 from qdml.losses import class_labels, class_loss, class_probabilities
 from qdml.metrics import (
