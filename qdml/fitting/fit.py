@@ -100,8 +100,8 @@ def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
     started = time.process_time()
     points = points_of(pattern, settings)
     energy = pattern.energy_kev
-    statics = ingredients(points.q, settings, energy_kev=energy)
     optics = Optics.of(settings.instrument, points.q, energy_kev=energy)
+    statics = ingredients(points.q, settings, energy_kev=energy, response=optics.response)
     largest, limit = 10 * settings.largest_nm[0], 10 * settings.largest_nm[1]
     theta: np.ndarray | None = None
     log_size = LOG_SIZE

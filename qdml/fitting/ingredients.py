@@ -35,32 +35,37 @@ class Ingredients:
         return np.array([group == "halo" for group in self.groups])
 
 
-def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | None) -> Ingredients:
+def ingredients(
+    q: np.ndarray, settings: FitSettings, *, energy_kev: float | None, response: np.ndarray | None = None
+) -> Ingredients:
     """Tabulate the static columns.
 
     Args:
         q: (q,) float64 [Å⁻¹], uniform.
         settings: what is asked for.
         energy_kev: photon energy [keV]; None leaves f' and f'' out.
+        response: (q,) float64 of the instrument, which computed columns are multiplied with; None for 1. Measured
+            solvents have theirs already.
 
     Raises:
         ValueError: an unknown liquid or container, or a measured solvent that does not cover q.
     """
     columns = list(splines(q, settings).T)
     groups = ["background"] * len(columns)
+    seen = np.ones(len(q)) if response is None else response
     for solvent in settings.solvents:
         if isinstance(solvent, Pattern):
             columns.append(_measured(solvent, q))
             groups.append(solvent.source)
         else:
             family = _liquid(solvent, q, energy_kev, settings.liquid_stretch)
-            columns += family
+            columns += [seen * one for one in family]
             groups += [solvent] * len(family)
     for container in settings.containers:
         from hpc.liquids.containers import container_profile
 
         profile = container_profile(container, q, energy_kev=energy_kev)
-        columns.append(profile / profile.mean())
+        columns.append(seen * profile / profile.mean())
         groups.append(container)
     if settings.halo_shells:
         material = settings.variants[0].material
@@ -69,7 +74,7 @@ def ingredients(q: np.ndarray, settings: FitSettings, *, energy_kev: float | Non
             material.kinds, q, energy_kev=energy_kev, anomalous=energy_kev is not None
         ).undamped
         terms = halo_terms(distance, neighbours, q, undamped=undamped, b=settings.halo_b)
-        columns += list(terms)
+        columns += list(seen * terms)
         groups += ["halo"] * len(terms)
     return Ingredients(columns=np.stack(columns, axis=1), groups=tuple(groups))
 

@@ -1,7 +1,8 @@
-"""What an instrument does to a pattern on the grid of a fit: resolution, lines of the radiation, zero error of 2θ.
+"""What an instrument does to a pattern on the grid of a fit.
 
-Everything is linear in the pattern. Positions go through a cubic spline, whose slope gives the derivative by
-the zero error.
+Resolution, lines of the radiation, zero error of 2θ, and how much of what is scattered towards an angle it writes down:
+polarisation, absorption, solid angle. Everything is linear in the pattern. Positions go through a cubic spline, whose
+slope gives the derivative by the zero error.
 
 Symbols: q [Å⁻¹] uniform; zero: what the instrument's 2θ is too large by [rad].
 """
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from hpc.instrument.angles import cos_theta, zero_shift
+from hpc.instrument.angles import cos_theta, two_theta_of, zero_shift
+from hpc.instrument.recorded import factors
 from hpc.instrument.resolution import broaden, widths
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Optics:
         wavelength: float | None,
         lines: Sequence[tuple[float, float]] = (),
         resolution: tuple[float, float, float, float, float] | None = None,
+        response: np.ndarray | None = None,
     ) -> None:
         """Tabulate widths and positions.
 
@@ -44,7 +47,10 @@ class Optics:
             wavelength: with which 2θ has become Q [Å]; None where it is unknown, then there is no zero error.
             lines: wavelength [Å] and relative intensity of each; none for the one above.
             resolution: u, v, w [rad²], x, y [rad] of `hpc.instrument.resolution`; None for a perfect one.
+            response: (q,) float64, written over scattered intensity; None for 1.
         """
+        #: (q,) float64, of mean 1: what samples and solvents are multiplied with.
+        self.response = np.ones(len(q)) if response is None else response / response.mean()
         self._q = q
         self._wavelength, self._lines = wavelength, list(lines)
         self._widths: tuple[np.ndarray, np.ndarray | None] | None = None
@@ -77,7 +83,16 @@ class Optics:
         # A monochromatic beam has the wavelength that is asked for.
         several = len(radiation.wavelengths) > 1
         lines = list(zip(radiation.wavelengths, radiation.weights, strict=True)) if several else []
-        return cls(q, wavelength=wavelength, lines=lines, resolution=instrument.resolution.radians())
+        # Seen at 2θ: beyond 180° no instrument is, and its last angle stands for those.
+        two_theta = two_theta_of(np.minimum(q, 0.999 * 4 * np.pi / wavelength), wavelength)
+        photons, _, unit = factors(instrument, two_theta)
+        return cls(
+            q,
+            wavelength=wavelength,
+            lines=lines,
+            resolution=instrument.resolution.radians(),
+            response=photons / unit,
+        )
 
     def apply(self, rows: np.ndarray, *, zero: float, slopes: bool) -> np.ndarray:
         """Rows as the instrument shows them.
@@ -106,7 +121,7 @@ class Optics:
                 gamma_max=0.0 if gamma is None else float(gamma.max()),
             )
         if zero == 0 and not self._moved and not slopes:
-            return rows
+            return rows * self.response
         shown = np.zeros_like(rows)
         shift, bend = self._shift(zero)
         spline = CubicSpline(self._q, rows, axis=-1)
@@ -116,7 +131,7 @@ class Optics:
             shown += weight * spline(position)
             if slopes:
                 last[:, 0] += weight * ratio * bend * CubicSpline(self._q, rows[:, 0], axis=-1)(position, 1)
-        return np.concatenate((shown, last), axis=1)
+        return np.concatenate((shown, last), axis=1) * self.response
 
     def _shift(self, zero: float) -> tuple[np.ndarray, np.ndarray]:
         """(q,) ΔQ of `hpc.instrument.angles.zero_shift`, and its derivative by the zero error."""

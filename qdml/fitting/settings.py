@@ -121,6 +121,7 @@ class FitSettings:
             "strain",
             *(f"b_{x}" for x in elements),
             *(f"correlation_{n}" for n in shells),
+            *(["correlation_tail"] if self.correlation_tail else []),
             "zero_deg",
         ]
 

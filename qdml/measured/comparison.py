@@ -129,12 +129,13 @@ def _problem(
     # As for counts; at the mean intensity, the weight of the model's own error.
     weight = 1 / (settings.model_error * np.sqrt(y * y.mean()))
     points = Points(q=grid, mask=mask, y=y, noise=np.sqrt(y), weight=weight, on_grid=pattern)
+    optics = Optics.of(settings.instrument, grid, energy_kev=energy_kev)
     return Problem(
         points,
-        ingredients(grid, settings, energy_kev=energy_kev),
+        ingredients(grid, settings, energy_kev=energy_kev, response=optics.response),
         settings,
         energy_kev=energy_kev,
-        optics=Optics.of(settings.instrument, grid, energy_kev=energy_kev),
+        optics=optics,
         largest=largest,
         bin_width=float(q[1] - q[0]),
     )

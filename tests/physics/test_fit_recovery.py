@@ -7,8 +7,9 @@ import pytest
 
 from hpc.dots import dot_pattern
 from hpc.instrument.lines import seen
+from hpc.instrument.recorded import Sample, ideal_window, measure
 from hpc.instrument.resolution import broaden, widths
-from hpc.instrument.setup import load_instrument
+from hpc.instrument.setup import instrument_names, load_instrument
 from hpc.liquids import liquid_profile
 from hpc.structure.material import load_material
 from hpc.structure.variant import Faults, Motion, Shape, Variant
@@ -234,3 +235,23 @@ def test_measured_patterns_of_a_synchrotron(shared_data, name, wavelength, size,
     assert fit.diameter_nm.lo95 < size < fit.diameter_nm.hi95 or abs(fit.diameter_nm.mean / size - 1) < 0.05
     assert fit.rwp < 0.025
     assert fit.explained > 0.98
+
+
+@pytest.mark.parametrize("name", instrument_names())
+def test_what_an_instrument_records_gives_the_size_back(name: str) -> None:
+    """Resolution, lines, polarisation, absorption, solid angle and a zero error, by the model that writes files."""
+    setup = load_instrument(name)
+    energy = setup.radiation.energy_kev
+    low, high = ideal_window(setup)
+    q = np.arange(low, high + 0.005, 0.005)
+    dots = dot_pattern(load_material("pbs"), q=q, diameter_nm=4.5, sigma=0.1, energy_kev=energy)
+    zero = setup.random.zero_deg[1] / 2  # of some instruments it is known to be 0
+    sample = Sample(zero_deg=zero, displacement_mm=0.0, solvents={"toluene": 0.3}, background=0.02)
+    file = measure(q, dots, setup, sample, peak_counts=1e6, seed=1)
+    shown = 4 * np.pi / setup.wavelength * np.sin(np.radians(file.two_theta) / 2)
+    pattern = Pattern(source=name, q=shown, intensity=file.intensity, sigma=file.sigma, energy_kev=energy)
+    fit = fit_pattern(pattern, fit_settings(sphere(), solvents=("toluene",), instrument=setup))
+    assert fit.best["diameter_nm"] == pytest.approx(4.5, rel=0.01)
+    assert fit.best["sigma"] == pytest.approx(0.1, abs=0.015)
+    assert fit.best["zero_deg"] == pytest.approx(zero, abs=0.005)
+    assert fit.rwp < 0.006
