@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from qdml.measured.patterns import Pattern
 
 RESULTS = Path(__file__).parent / "results"
-#: The row that the others are compared with, and the two beside it in the figure.
-BEST, FIGURE = "+ tail of correlated motion", ("perfect spheres", "+ correlated motion, 2 shells")
+#: Rows of the figure, the last where there is one; the parameters of the last two are told.
+FIGURE = (
+    "perfect spheres",
+    "+ correlated motion, 2 shells",
+    "+ tail of correlated motion",
+    "tail + deformation faults, mixed",
+)
 # Where the misfit of perfect spheres shows first: flank of 111, valley, flank of 200 of PbS [1/Å].
 FLANKS = (1.75, 1.97, 2.20)
 _FLANK_WIDTH = 0.04
@@ -71,11 +76,20 @@ CASES = (
     Case(name=FIGURE[0]),
     Case(name=FIGURE[1], motion="shells 2"),
     Case(name="+ correlated motion, 4 shells", motion="shells 4"),
-    Case(name=BEST, motion="tail"),
+    Case(name=FIGURE[2], motion="tail"),
     Case(name="tail, modelled liquids", motion="tail", solvents="models"),
     Case(name="tail, no solvent", motion="tail", solvents="none"),
     Case(name="tail + halo of 4 terms", motion="tail", settings=(("halo_shells", 4),)),
-    Case(name="tail + deformation faults, mixed", motion="tail", mixed=(("faults", "deformation_10"),)),
+    Case(name=FIGURE[3], motion="tail", mixed=(("faults", "deformation_10"),)),
+    Case(
+        name="tail + deformation faults + halo",
+        motion="tail",
+        mixed=(("faults", "deformation_10"),),
+        settings=(("halo_shells", 4),),
+    ),
+    Case(
+        name="tail, deformation faults 2 % in all dots", motion="tail", variant=(("faults", "deformation"),)
+    ),
     Case(name="tail + growth faults, mixed", motion="tail", mixed=(("faults", "growth_10"),)),
     Case(name="tail + truncated octahedra, mixed", motion="tail", mixed=(("shape", "truncated_octahedron"),)),
     Case(name="tail, cations end the dot", motion="tail", variant=(("surface", "cation_terminated"),)),
@@ -174,8 +188,8 @@ def _solvent(word: str) -> tuple[Pattern, float]:
 
 
 def _concerns(case: Case, sample: Sample) -> bool:
-    """Whether a case differs from others for this sample."""
-    return case.oriented or sample.oriented
+    """Whether a case differs from others for this sample, and can be told: free gains would choose among two sorts."""
+    return not case.mixed if sample.oriented else case.oriented
 
 
 def fit_case(case: Case, sample: Sample, solvents: Sequence[tuple[Pattern, float]]) -> Fit:
@@ -260,6 +274,17 @@ def _row(name: str, fit: Fit, sample: Sample) -> str:
     )
 
 
+def _dots(fit: Fit) -> list[np.ndarray]:
+    """The pattern of each sort of dots."""
+    return [curve for name, curve in fit.contributions.items() if name.startswith("dots")]
+
+
+def _faulted(fit: Fit) -> str:
+    """Share of a second sort of dots, by area."""
+    areas = [float(curve.sum()) for curve in _dots(fit)]
+    return f"; second sort {100 * areas[1] / sum(areas):.0f} % of the dots' area" if len(areas) > 1 else ""
+
+
 def _markdown(samples: Sequence[Sample], fits: dict[str, dict[str, Fit]]) -> str:
     lines = [
         "# Fits of measured PbS patterns, with and without each ingredient",
@@ -300,38 +325,40 @@ def _markdown(samples: Sequence[Sample], fits: dict[str, dict[str, Fit]]) -> str
         for sample in chosen:
             lines += [f"### `{sample.name}`: {sample.size:g} nm", "", HEADER]
             lines += [_row(name, fit, sample) for name, fit in fits[sample.name].items()]
-            if BEST in fits[sample.name]:
-                best = fits[sample.name][BEST].best
-                values = ", ".join(f"{key} {value:.4g}" for key, value in best.items())
-                lines += ["", f"*{BEST}*: {values}."]
+            for name in FIGURE[2:]:
+                if fit := fits[sample.name].get(name):
+                    values = ", ".join(f"{key} {value:.4g}" for key, value in fit.best.items())
+                    shares = _faulted(fit)
+                    lines += ["", f"*{name}*: {values}{shares}."]
             lines.append("")
     return "\n".join(lines)
 
 
-_MEASURED, _COLOURS = "#222222", ("#b0b0b0", "#2f6f9f", "#c8402f")
+_MEASURED, _COLOURS = "#222222", ("#b8b8b8", "#8fbcd8", "#2f6f9f", "#c8402f")
 
 
 def _draw(path: Path, samples: Sequence[Sample], fits: dict[str, dict[str, Fit]]) -> None:
-    """A row for each sample: the pattern with its best fit, residuals of three models, the same around 111 and 200."""
+    """A row for each sample: the pattern with its best fit, residuals of some models, the same around 111 and 200."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    names = (*FIGURE, BEST)
     style = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
     with mpl.rc_context({**style, "legend.frameon": False, "legend.fontsize": 7}):
         figure = Figure(figsize=(11, 2.5 * len(samples)), layout="constrained")
         grid = figure.subplots(len(samples), 3, squeeze=False, width_ratios=(1.25, 1.25, 1))
         for row, (axes, sample) in enumerate(zip(grid, samples, strict=True)):
-            shown = [(name, fits[sample.name][name]) for name in names if name in fits[sample.name]]
+            shown = [(name, fits[sample.name][name]) for name in FIGURE if name in fits[sample.name]]
             if not shown:
                 continue
             best = shown[-1][1]
             q = best.points.q[best.points.mask]
             unit = best.points.y.max()
             axes[0].plot(q, best.points.y / unit, color=_MEASURED, lw=1.6, label="measured")
-            axes[0].plot(q, best.total / unit, color=_COLOURS[-1], lw=0.8, label=shown[-1][0])
-            dots = best.contributions["dots"]
-            axes[0].plot(q, (best.total - dots) / unit, color="#3f8f5f", lw=0.8, label="all but the dots")
+            colour = _COLOURS[len(shown) - 1]
+            axes[0].plot(q, best.total / unit, color=colour, lw=0.8, label=shown[-1][0])
+            axes[0].plot(
+                q, (best.total - sum(_dots(best))) / unit, color="#3f8f5f", lw=0.8, label="all but the dots"
+            )
             axes[0].set_yscale("log")
             axes[0].set_title(f"{sample.name}: {sample.size:g} nm", fontsize=8, loc="left", parse_math=False)
             limit = 1.0
@@ -350,8 +377,8 @@ def _draw(path: Path, samples: Sequence[Sample], fits: dict[str, dict[str, Fit]]
             axes[0].set_ylabel("Intensity / maximum")
             axes[1].set_ylabel("(measured - fitted) / measured (%)")
             axes[1].legend(loc="upper right", labelspacing=0.2)
+            axes[0].legend(loc="upper right")
             if row == 0:
-                axes[0].legend(loc="upper right")
                 axes[2].set_title("the same around 111 and 200", fontsize=8, loc="left")
         for axis in grid[-1]:
             axis.set_xlabel("Q (Å$^{-1}$)")

@@ -120,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--correlation", type=int, metavar="N", help="free correlated motion of the first N shells"
     )
+    how.add_argument(
+        "--tail",
+        nargs="?",
+        const=25.0,
+        type=float,
+        metavar="ANGSTROM",
+        help="correlated motion: free for the first shell, beyond it ~ 1/r up to this distance (25)",
+    )
     how.add_argument("--start", nargs="+", type=float, metavar="NM", help="sizes to start from [nm]")
     how.add_argument(
         "--fix",
@@ -196,7 +204,8 @@ def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
     given = {
         "q_range": options.q_range and tuple(options.q_range),
         "model_error": options.model_error,
-        "correlation_shells": options.correlation,
+        "correlation_shells": 1 if options.tail and options.correlation is None else options.correlation,
+        "correlation_tail": options.tail,
         "halo_shells": options.halo,
         "start_diameters_nm": options.start and tuple(options.start),
     }

@@ -160,6 +160,28 @@ def test_every_other_ingredient_has_its_word(samples: list[Path], tmp_path: Path
     assert [one["shape"]["name"] for one in settings["variants"]] == ["octahedron", "octahedron"]
 
 
+def test_a_tail_of_correlated_motion(samples: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "tail"
+    assert run(samples[0], "--material", "pbs", "--solvent", "hexane", "--tail", "-o", output) == 0
+    content = json.loads((output / "results.json").read_text())
+    assert content["settings"]["correlation_tail"] == 25
+    found = content["results"][0]
+    assert found["diameter_nm"]["mean"] == pytest.approx(2.5, abs=0.1)
+    # The sample's atoms are independent.
+    for name in ("correlation_1", "correlation_tail"):
+        one = found["parameters"][name]
+        assert one["value"] == pytest.approx(0, abs=max(0.1, 4 * one["error"]))
+    assert "correlation_2" not in found["parameters"]
+    held = ("--tail", 20, "--fix", "correlation_tail=0.4", "-o", tmp_path / "held")
+    assert run(samples[0], "--material", "pbs", "--solvent", "hexane", *held) == 0
+    content = json.loads((tmp_path / "held" / "results.json").read_text())
+    assert content["results"][0]["parameters"]["correlation_tail"] == {
+        "value": 0.4,
+        "error": 0.0,
+        "held": True,
+    }
+
+
 def test_gains_of_an_oriented_sample(samples: list[Path], tmp_path: Path) -> None:
     """These samples are not oriented: all gains come out alike."""
     code = run(
@@ -203,6 +225,12 @@ def test_a_size_at_its_bound_is_doubted(samples: list[Path], tmp_path: Path) -> 
 
 
 REFUSED = [
+    pytest.param(
+        ["--material", "pbs", "--tail", "--correlation", "3"],
+        None,
+        r"correlation_shells to 1, got 3",
+        id="tail",
+    ),
     pytest.param(
         ["--material", "pbs", "--texture", "direction", "--also", "faults.growth=0.1"],
         None,
