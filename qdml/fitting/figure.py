@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qdml.fitting.fit import Fit
+from qdml.measured.figure import STYLE
 from qdml.measured.inference import Estimate
 
 if TYPE_CHECKING:
@@ -19,19 +20,6 @@ __all__ = ["draw_fit"]
 _MEASURED, _FIT, _BAND, _GUIDE = "#222222", "#c8402f", "#ececec", "#9a9a9a"
 _DOTS, _MORE_DOTS, _BACKGROUND, _HALO = "#2f6f9f", ("#54b0c7", "#1f3f7f"), "#9a7fb5", "#d08f3f"
 _SOLVENT = ("#3f8f5f", "#8fb04f", "#b0a03f")
-_STYLE: Any = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-}
 
 
 def draw_fit(path: Path, fit: Fit) -> None:
@@ -39,7 +27,7 @@ def draw_fit(path: Path, fit: Fit) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=(2.3, 1), height_ratios=(2.6, 1))
         top = figure.add_subplot(grid[0, 0])

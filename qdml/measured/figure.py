@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from qdml.measured.answer import Answer
 
-__all__ = ["draw_answer"]
+__all__ = ["STYLE", "draw_answer"]
 
 _MEASURED, _ANSWER, _BACKGROUND, _UNSEEN, _BAR = "#222222", "#c8402f", "#4a7fb5", "#ececec", "#b9c9da"
-_STYLE: Any = {
+#: Of every figure of a measured pattern, for matplotlib's rc_context.
+STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
@@ -38,7 +39,7 @@ def draw_answer(path: Path, answer: Answer) -> None:
     from matplotlib.figure import Figure
 
     classes, sigma = answer.classes, answer.sigma
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.0), layout="constrained")
         grid = figure.add_gridspec(3, 2, width_ratios=(2.4, 1), height_ratios=(2.6, 0.9, 1.5))
         top = figure.add_subplot(grid[0, 0])
