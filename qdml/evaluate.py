@@ -101,7 +101,7 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
     order = torch.argsort(rows.diameter)
     chosen = rows.take(order[torch.linspace(0, len(rows) - 1, _MAPS, device=order.device).long()])
     with torch.inference_mode():
-        y_BQ, mask_BQ = recipe.cell(0, chosen.intensity, lane_generator(chosen.intensity.device, 0))
+        y_BQ, mask_BQ = recipe.cell(0, chosen, lane_generator(chosen.intensity.device, 0))
         x_BCQ = network_input(y_BQ, mask_BQ, q, card["input"])
         head = next(iter(module.heads))
         answer = module(x_BCQ)[head].argmax(dim=1)
