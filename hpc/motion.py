@@ -13,11 +13,10 @@ atom of the endless crystal in its m-th shell. A_m is thus a fraction of the bul
 dot whose surface carries such a shell has A ~ (atoms in it) / (atoms of the dot), so that it falls with size.
 
 Laws of c(r). *Shells*: one value for each of the first shells of the crystal; flat near a shell, and a smooth step
-from one to the next, the last down to 0 at the shell after it. *Smooth*: (r_c/r)², the form of T. Proffen & S. J. L.
-Billinge, J. Appl. Cryst. 32, 572 (1999), where r_c² is their δ, at most 1, and tapered to 0 between 10 Å and the reach.
-*Tail* (fits alone): the first shell free, then
-~ 1/r (`tail_weights`). All are smooth on the scale of 0.1 Å, as the nodes of pair tables at real positions need
-(`hpc.pairs.moments`).
+from one to the next, the last down to 0 at the shell after it. *Smooth*: r_c/r, at most 1 and tapered to 0 over the
+last fifth of the reach: what sound waves leave (`tail_weights`), and what measured PbS patterns ask for more than for
+any free shells. *Tail* (fits alone): the first shell free, then ~ 1/r. All are smooth on the scale of 0.1 Å, as the
+nodes of pair tables at real positions need (`hpc.pairs.moments`).
 
 Correlation belongs to the diffuse scattering: the mean structure, hence what texture multiplies, does not change.
 
@@ -56,13 +55,11 @@ __all__ = [
 Array = Any  # an array of any namespace that follows the array API standard
 
 #: Pairs farther apart than this [Å] move independently.
-REACH = 15.0
-# The law of a tail goes to 0 over this last part of its reach.
-_TAIL_END = 0.2
-# The smooth law goes to 0 from this part of the reach on.
-_TAPER = 2 / 3
-# (r_c/r)² meets 1 in a bend that nodes of pair tables resolve; off by 0.1 % of c where r = 1.35 r_c.
-_BEND = 8
+REACH = 20.0
+# Laws of 1/r go to 0 over this last part of their reach.
+_END = 0.2
+# r_c/r meets 1 in a bend that nodes of pair tables resolve; off by 0.1 % of c where r = 1.3 r_c.
+_BEND = 16
 # Distances within 3 % of the first are one shell: those that a small distortion has split.
 _SAME_SHELL = 1.03
 # Sites closer than this [Å] share a position (mixed occupancy).
@@ -163,8 +160,18 @@ def correlation_weights(r: Array, nodes: Array) -> Array:
     length = nodes[1:] - nodes[:-1]
     u = xp.clip((r[None, :] - nodes[:-1, None]) / length[:, None], 0.0, 1.0)
     # Passed: 0 before the step from a shell to the next, 1 after it.
-    passed = u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
+    passed = _step(u)
     return xp.concat([xp.ones_like(passed[:1, :]), passed[:-1, :]], axis=0) - passed
+
+
+def _step(u: Array) -> Array:
+    """From 0 at 0 to 1 at 1; four derivatives vanish at both."""
+    return u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
+
+
+def _end(xp: Any, r: Array, reach: float) -> Array:
+    """1, and down to 0 over the last part of the reach."""
+    return _step(xp.clip((1 - r / reach) / _END, 0.0, 1.0))
 
 
 def tail_weights(r: Array, first: float, second: float, *, reach: float) -> Array:
@@ -185,13 +192,11 @@ def tail_weights(r: Array, first: float, second: float, *, reach: float) -> Arra
     xp = array_api_compat.array_namespace(r)
     nodes = xp.asarray([first, second], dtype=r.dtype, device=array_api_compat.device(r))
     near = correlation_weights(r, nodes)[0, :]
-    u = xp.clip((r / reach - 1) / _TAIL_END + 1, 0.0, 1.0)
-    end = 1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70))))
-    return xp.stack([near, (1 - near) * end * first / xp.where(r > 0, r, xp.ones_like(r))])
+    return xp.stack([near, (1 - near) * _end(xp, r, reach) * first / xp.where(r > 0, r, xp.ones_like(r))])
 
 
 def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
-    """The smooth law: (r_c/r)², at most 1, tapered to 0 from two thirds of the reach on.
+    """The smooth law: r_c/r, at most 1, tapered to 0 over the last fifth of the reach.
 
     Args:
         r: (r,) float64 [Å].
@@ -205,10 +210,9 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
     everywhere = r_c + xp.zeros_like(r)
     positive = everywhere > 0
     ratio = r / xp.where(positive, everywhere, xp.ones_like(everywhere))
-    # A smooth min(1, 1/ratio²).
-    at_most_1 = xp.where(positive, (1 + ratio ** (2 * _BEND)) ** (-1 / _BEND), xp.zeros_like(everywhere))
-    u = xp.clip((r / reach - _TAPER) / (1 - _TAPER), 0.0, 1.0)
-    return at_most_1 * (1 - u**5 * (126 + u * (-420 + u * (540 + u * (-315 + u * 70)))))
+    # A smooth min(1, 1/ratio).
+    at_most_1 = xp.where(positive, (1 + ratio**_BEND) ** (-1 / _BEND), xp.zeros_like(everywhere))
+    return at_most_1 * _end(xp, r, reach)
 
 
 def correlation_at(motion: Motion, r: np.ndarray, nodes: np.ndarray) -> np.ndarray:

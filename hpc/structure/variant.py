@@ -286,7 +286,7 @@ class Motion:
     correlation: tuple[float, ...] = ()
     """c of the first shells of neighbours, by distance: B_ij = (B_i + B_j)(1 - c); 1 is rigid, < 0 opposite motion."""
     smooth: float = 0.0
-    """r_c [Å] of the law c(r) = (r_c/r)², at most 1, instead."""
+    """r_c [Å] of the law c(r) = r_c/r, at most 1, instead."""
     shells: tuple[float, ...] = ()
     """Distances [Å] of the shells, and last the one where c has fallen to 0; empty for those of the crystal."""
     halo: tuple[float, ...] = ()

@@ -143,6 +143,6 @@ class Dots:
         fall_BS = torch.rand((n, len(self._hat_SC)), generator=generator, device=device)
         fall_BS[:, 0] = 1
         by_shell_BC = (first_B1 * torch.cumprod(fall_BS, dim=1)) @ self._hat_SC
-        smooth_BC = smooth_correlation(self._distance_C, self._first * torch.sqrt(first_B1))
+        smooth_BC = smooth_correlation(self._distance_C, self._first * first_B1)
         smooth_B1 = torch.rand((n, 1), generator=generator, device=device) < config.smooth_share
         return torch.where(smooth_B1, smooth_BC, by_shell_BC)

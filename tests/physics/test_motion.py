@@ -12,7 +12,7 @@ from hpc.config import SimulateConfig
 from hpc.debye import iq, pair_sums
 from hpc.dots import dot_pattern, dot_sums
 from hpc.form_factors import scattering_factor
-from hpc.motion import correlation_weights, shells, smooth_correlation
+from hpc.motion import REACH, correlation_weights, shells, smooth_correlation
 from hpc.mpi import World
 from hpc.pairs.families import Sampling
 from hpc.simulate import simulate
@@ -256,7 +256,7 @@ def test_a_store_keeps_the_near_pairs_that_any_motion_needs(tmp_path):
     config, store = make(tmp_path / "plain.zarr", *grid)
     _, moving = make(tmp_path / "moving.zarr", *grid, "motion={correlation: [0.5, 0.3, 0.2, 0.1]}")
     basis = store.basis()
-    assert basis["near_distance"].max() < 15
+    assert basis["near_distance"].max() < REACH
     assert np.all(np.diff(basis["near_distance"]) > 0)
     nodes, _ = shells(PBS, 5)
     # Every bond of the largest particle, in both orders, is a near pair.

@@ -54,7 +54,7 @@ def test_distances_of_shells():
 
 
 def test_shells_that_are_not_there():
-    with pytest.raises(ValueError, match=r"PbS has \d+ shells of neighbours within 15 Å, 60 are asked for"):
+    with pytest.raises(ValueError, match=r"PbS has \d+ shells of neighbours within 20 Å, 60 are asked for"):
         shells(PBS, 60)
     with pytest.raises(ValueError, match="at least 1"):
         shells(PBS, 0)
@@ -74,13 +74,13 @@ def test_the_law_of_shells_is_flat_at_shells_and_a_partition_before_the_last():
 
 
 def test_the_smooth_law():
-    r = np.linspace(0, 20, 2001)
+    r = np.linspace(0, 25, 2501)
     c = smooth_correlation(r, 2.2)
     assert c[0] == pytest.approx(1)
     assert np.all(np.diff(c) <= 1e-12)
     assert np.all(c[r >= REACH] == 0)
-    middle = (r > 3.5) & (r < 10)
-    np.testing.assert_allclose(c[middle], (2.2 / r[middle]) ** 2, rtol=1e-3)
+    middle = (r > 3.0) & (r < 16)
+    np.testing.assert_allclose(c[middle], 2.2 / r[middle], rtol=1e-3)
     assert np.all(smooth_correlation(r, 0.0) == 0)
 
 
@@ -176,7 +176,7 @@ def test_motion_that_nobody_can_mean(keys, message):
 
 
 def test_motion_of_more_shells_than_a_crystal_has():
-    with pytest.raises(ValueError, match="PbS has .* shells of neighbours within 15 Å"):
+    with pytest.raises(ValueError, match="PbS has .* shells of neighbours within 20 Å"):
         Variant.from_config({"material": PBS, "shape": "sphere", "motion": {"correlation": [0.1] * 40}})
 
 
