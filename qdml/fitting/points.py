@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpc.model_error import floor_variance
 from qdml.fitting.settings import FitSettings
 from qdml.measured.columns import FileError
 from qdml.measured.patterns import MIN_OVERLAP, OnGrid, Pattern, regrid
@@ -57,7 +58,7 @@ def points_of(pattern: Pattern, settings: FitSettings) -> Points:
     mask = on_grid.mask
     y = on_grid.intensity[mask]
     noise = _noise(pattern, on_grid, q)[mask]
-    variance = noise**2 + (settings.model_error * y) ** 2
+    variance = floor_variance(noise**2, y, settings.model_error)
     if not (variance > 0).all():
         raise ValueError(
             f"{pattern.source}: the noise of the pattern is not known everywhere; give a model_error > 0, got "

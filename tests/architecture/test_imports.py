@@ -52,6 +52,7 @@ SHARED = (
     "scattering",
     "debye",
     "transform",
+    "model_error",
     "motion",
     "texture",
     "instrument",
