@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ import torch
 
 if TYPE_CHECKING:
     from hpc.store import Store
-    from qdml.atoms import AtomRows, SampleAtoms
+    from qdml.augmentation.recipe import Main
     from qdml.config import ClassConfig, DataConfig
 
 __all__ = [
@@ -44,28 +44,50 @@ _PERMUTATION, _SPLIT = 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Some clean patterns and what they are of."""
+    """What dots some patterns are of, on their device."""
 
-    intensity: torch.Tensor
-    """(B, Q) float32 [electron units per atom]."""
+    variant: torch.Tensor
+    """(B,) int64, index into the structural variants of the store."""
     diameter: torch.Tensor
-    """(B,) float64 [nm]."""
+    """(B,) float64 [nm], number mean D."""
     sigma: torch.Tensor
-    """(B,) float64, relative."""
-    atoms: AtomRows | None = None
-    """What scatters in each; None where the recipe does not ask."""
+    """(B,) float64, relative standard deviation of the diameter."""
+    strain: torch.Tensor
+    """(B,) float64."""
+    b_scale: torch.Tensor
+    """(B,) float64, the factor on every Debye-Waller B."""
+    intensity: torch.Tensor | None = None
+    """(B, Q) float32 [electron units per atom], clean; None unless the recipe asks (`Recipe.needs_intensity`)."""
 
     def __len__(self) -> int:
         return len(self.diameter)
 
+    @property
+    def volume_diameter(self) -> torch.Tensor:
+        """(B,) float64 [nm], D_v = D (1 + σ²)³, the volume mean of a lognormal distribution."""
+        return self.diameter * (1 + self.sigma**2) ** 3
+
+    def targets(self) -> torch.Tensor:
+        """(B, 3) float32, ln(D_v/nm), ln σ, ε: in the order of `densities.TARGETS`."""
+        columns = [torch.log(self.volume_diameter), torch.log(self.sigma), self.strain]
+        return torch.stack(columns, dim=1).float()
+
+    def main(self) -> Main:
+        """The main parameters as a recipe takes them: float32, on the device of the rows."""
+        from qdml.augmentation.recipe import Main
+
+        return Main(
+            log_volume_diameter=torch.log(self.volume_diameter).float(),
+            sigma=self.sigma.float(),
+            strain=self.strain.float(),
+            variant=self.variant,
+            b_scale=self.b_scale.float(),
+        )
+
     def take(self, index: torch.Tensor | slice) -> Rows:
         """Some of the rows."""
-        return Rows(
-            intensity=self.intensity[index],
-            diameter=self.diameter[index],
-            sigma=self.sigma[index],
-            atoms=None if self.atoms is None else self.atoms.take(index),
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Rows(**{name: None if value is None else value[index] for name, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +110,7 @@ class Lane:
         for epoch in range(position[0] // n, position[-1] // n + 1):
             here = position // n == epoch
             order[here] = _permutation(n, self.seed, self.number, int(epoch))[position[here] % n]
-        return self.train.take(torch.from_numpy(order).to(self.train.intensity.device))
+        return self.train.take(torch.from_numpy(order).to(self.train.diameter.device))
 
     def validation_batches(self, size: int) -> Iterator[Rows]:
         """The validation rows in order, at most `size` at a time."""
@@ -169,7 +191,7 @@ def read_lanes(
     rank: int,
     world: int,
     device: torch.device,
-    atoms: SampleAtoms | None = None,
+    intensity: bool = True,
 ) -> list[Lane]:
     """Read the lanes of one process.
 
@@ -180,7 +202,7 @@ def read_lanes(
         rank: number of this process.
         world: number of processes.
         device: where the rows are kept.
-        atoms: of the store, if rows shall know theirs (`Recipe.atoms`).
+        intensity: whether rows hold their patterns (`Recipe.needs_intensity`); otherwise the shards are not read.
 
     Raises:
         ValueError: the lanes cannot be dealt to the processes or the shards to the lanes, a lane has no rows of a
@@ -200,56 +222,55 @@ def read_lanes(
     splits = split_samples(store.n_samples, config.train, config.validation, seed)
     lanes = []
     for number in range(rank, config.lanes, world):
-        shards = store.shards[number :: config.lanes]
-        index = np.concatenate([np.arange(start, stop) for start, stop in shards])
-        values = np.concatenate([store.read(start, stop) for start, stop in shards])
+        index = np.concatenate([np.arange(*shard) for shard in store.shards[number :: config.lanes]])
         parts = {}
         for name in ("train", "validation"):
-            chosen = np.isin(index, splits[name])
-            if not chosen.any():
+            chosen = index[np.isin(index, splits[name])]
+            if not chosen.size:
                 raise ValueError(
                     f"lane {number} of {config.lanes} holds no pattern of the {name} split; lower data.lanes, or "
                     "simulate more patterns"
                 )
-            parts[name] = _make_rows(store, index[chosen], values[chosen], device, atoms)
+            parts[name] = read_rows(store, chosen, device, intensity=intensity)
         lanes.append(Lane(number=number, train=parts["train"], validation=parts["validation"], seed=seed))
     return lanes
 
 
-def read_rows(
-    store: Store, index: np.ndarray, device: torch.device, atoms: SampleAtoms | None = None
-) -> Rows:
-    """Read the samples `index` (sorted), shard by shard; with their atoms if these are given."""
+def read_rows(store: Store, index: np.ndarray, device: torch.device, *, intensity: bool = True) -> Rows:
+    """The samples `index` (sorted) of a store.
+
+    Args:
+        store: a finished store.
+        index: (B,) int64, sorted.
+        device: of the rows.
+        intensity: whether their patterns are read from the shards.
+
+    Raises:
+        ValueError: an intensity is not finite or not positive.
+    """
+    from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN, VARIANT
+
+    names = {"variant": VARIANT, "diameter": DIAMETER, "sigma": SIGMA, "strain": STRAIN, "b_scale": B_SCALE}
+    columns = {name: torch.from_numpy(store.parameters[key][index]).to(device) for name, key in names.items()}
+    patterns = torch.from_numpy(_read_patterns(store, index)).to(device) if intensity else None
+    return Rows(**columns, intensity=patterns)
+
+
+def _read_patterns(store: Store, index: np.ndarray) -> np.ndarray:
+    """(B, Q) float32 of the samples `index`, shard by shard."""
     pieces = []
     for start, stop in store.shards:
         chosen = index[(index >= start) & (index < stop)]
         if chosen.size:
             pieces.append(store.read(start, stop)[chosen - start])
-    return _make_rows(store, index, np.concatenate(pieces), device, atoms)
-
-
-def _make_rows(
-    store: Store, index: np.ndarray, intensity: np.ndarray, device: torch.device, atoms: SampleAtoms | None
-) -> Rows:
-    """Patterns with their parameters, as tensors.
-
-    Raises:
-        ValueError: an intensity is not finite or not positive.
-    """
-    from hpc.schema import DIAMETER, SIGMA
-
-    bad = np.flatnonzero(~(np.isfinite(intensity).all(axis=1) & (intensity > 0).all(axis=1)))
+    patterns = np.concatenate(pieces)
+    bad = np.flatnonzero(~(np.isfinite(patterns).all(axis=1) & (patterns > 0).all(axis=1)))
     if bad.size:
         raise ValueError(
             f"{store.path} holds {bad.size} patterns with intensities that are not finite and positive, the first is "
             f"sample {index[bad[0]]}; check it with `qd-store verify {store.path}` and simulate it again"
         )
-    return Rows(
-        intensity=torch.from_numpy(np.ascontiguousarray(intensity)).to(device),
-        diameter=torch.from_numpy(store.parameters[DIAMETER][index]).to(device),
-        sigma=torch.from_numpy(store.parameters[SIGMA][index]).to(device),
-        atoms=None if atoms is None else atoms.rows(index, device),
-    )
+    return patterns
 
 
 def fingerprint(store: Store) -> str:

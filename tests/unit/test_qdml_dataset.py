@@ -27,7 +27,13 @@ def memory_store(n: int = 60, rows_per_shard: int = 5) -> SimpleNamespace:
     return SimpleNamespace(
         path="memory",
         q=np.array([1.0, 1.1, 1.2]),
-        parameters={"diameter": np.linspace(2, 4, n), "sigma": np.tile([0.05, 0.1], n // 2)},
+        parameters={
+            "variant": np.zeros(n, dtype=np.int64),
+            "strain": np.linspace(-0.001, 0.003, n),
+            "b_scale": np.linspace(0.8, 2.0, n),
+            "diameter": np.linspace(2, 4, n),
+            "sigma": np.tile([0.05, 0.1], n // 2),
+        },
         n_samples=n,
         shards=[(start, min(start + rows_per_shard, n)) for start in range(0, n, rows_per_shard)],
         attrs={"material": "PbS", "energy_kev": 22.0, "variants": [{"title": "sphere"}]},
@@ -102,8 +108,28 @@ def test_rows_carry_their_parameters() -> None:
     index = np.array([0, 4, 5, 33, 59])
     rows = read_rows(store, index, CPU)
     assert (rows.intensity[:, 0] - 1).int().tolist() == index.tolist()
-    assert rows.diameter.tolist() == store.parameters["diameter"][index].tolist()
-    assert rows.sigma.tolist() == store.parameters["sigma"][index].tolist()
+    for name in ("variant", "diameter", "sigma", "strain", "b_scale"):
+        assert getattr(rows, name).tolist() == store.parameters[name][index].tolist(), name
+    taken = rows.take(torch.tensor([3, 1]))
+    assert len(taken) == 2
+    assert taken.strain.tolist() == store.parameters["strain"][index[[3, 1]]].tolist()
+    assert torch.equal(taken.intensity, rows.intensity[[3, 1]])
+
+
+def test_rows_without_patterns_read_no_shard() -> None:
+    store = memory_store()
+    store.read = None
+    rows = read_rows(store, np.array([1, 2]), CPU, intensity=False)
+    assert rows.intensity is None
+    assert rows.take(slice(0, 1)).intensity is None
+
+
+def test_targets_are_what_a_posterior_is_of() -> None:
+    """A lognormal of D = 4 nm and σ = 0.1 has the volume mean 4 · 1.01³ nm."""
+    store = memory_store()
+    rows = read_rows(store, np.array([59]), CPU)
+    assert rows.volume_diameter.tolist() == pytest.approx([4 * 1.01**3], rel=1e-12)
+    assert rows.targets().tolist() == [pytest.approx([np.log(4 * 1.01**3), np.log(0.1), 0.003], rel=1e-6)]
 
 
 def test_random_streams_differ_by_key_and_repeat() -> None:
