@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdml.answers import Estimate
 from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, Parts
 from qdml.fitting.ingredients import ingredients
 from qdml.fitting.instrument import Optics
@@ -19,7 +20,6 @@ from qdml.fitting.points import Points, points_of
 from qdml.fitting.problem import LOG_SIZE, Problem
 from qdml.fitting.profile import Profile, autocorrelation_points, mixture_estimate, profile_along
 from qdml.fitting.settings import FitSettings
-from qdml.measured.inference import Estimate
 from qdml.measured.patterns import Pattern
 
 __all__ = ["Fit", "fit_pattern"]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.structure.material import Material
+from qdml.answers import Estimate
 from qdml.measured.comparison import Comparison, compare
 from qdml.measured.inference import (
     ClassProbabilities,
-    Estimate,
     estimate_of_classes,
     input_of,
     model_grid,

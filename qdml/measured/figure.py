@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdml.measured.inference import Estimate, class_edges
+from qdml.answers import Estimate
+from qdml.measured.inference import class_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

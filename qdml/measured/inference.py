@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
+from qdml.answers import Estimate
 from qdml.measured.patterns import OnGrid
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClassProbabilities",
-    "Estimate",
     "class_edges",
     "estimate_of_classes",
     "input_of",
@@ -44,22 +44,6 @@ __all__ = [
 # Points per class and axis for the distribution of D_v: 16 put a quantile within a 30th of a class of its
 # limit.
 _POINTS_PER_CLASS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """One quantity: its mean and its central 68 % and 95 % intervals, in the unit of the quantity."""
-
-    mean: float
-    lo68: float
-    hi68: float
-    lo95: float
-    hi95: float
-
-    def text(self, decimals: int, *, factor: float = 1) -> str:
-        """Mean and 68 % interval: `5.03 [4.90, 5.17]`."""
-        mean, low, high = (f"{factor * x:.{decimals}f}" for x in (self.mean, self.lo68, self.hi68))
-        return f"{mean} [{low}, {high}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

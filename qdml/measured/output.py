@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdml.measured.inference import Estimate
+from qdml.answers import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
