@@ -19,7 +19,8 @@ from qdml.augmentation.recipes import build_recipe
 from qdml.checkpoint import training_config
 from qdml.config import ClassConfig, EvaluateConfig
 from qdml.dataset import Rows, fingerprint, lane_generator, nearest_class, read_rows, split_samples
-from qdml.limits import PUBLISHED, exact_posterior
+from qdml.limits.exact import exact_posterior
+from qdml.limits.published import PUBLISHED
 from qdml.losses import class_probabilities
 from qdml.metrics import (
     accuracy,

@@ -9,7 +9,7 @@ from qdml.augmentation.allara import AllaraRecipe
 from qdml.augmentation.config import SolventConfig
 from qdml.config import AllaraConfig, ClassConfig
 from qdml.dataset import Rows
-from qdml.limits import exact_posterior
+from qdml.limits.exact import exact_posterior
 from qdml.losses import class_labels, class_loss, class_probabilities
 from qdml.metrics import (
     accuracy,

@@ -1,4 +1,4 @@
-"""What is possible on the published benchmark: the exact-likelihood classifier, and the published accuracies.
+"""What is possible on the published benchmark: the exact-likelihood classifier.
 
 With the noise cell known, the counts k of a pattern are Poisson with the mean λ_h of each hypothesis h of the grid:
 
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
     from qdml.augmentation.allara import AllaraRecipe
 
-__all__ = ["PUBLISHED", "exact_posterior"]
-
-#: Test accuracy of the published network (npj Comput. Mater. 2024, 10.1038/s41524-024-01241-6; patterns of one
-#: simulation on both sides of its split) and of the exact classifier, as measured for this project on the published
-#: grid with measured solvents. `worst` is the cell of 15 % nanocrystals and scale 3. None: not predicted.
-PUBLISHED = {
-    "network": {"diameter": 0.973, "sigma": None, "worst_diameter": 0.779, "worst_sigma": None},
-    "exact classifier": {"diameter": 0.997, "sigma": 0.992, "worst_diameter": 0.958, "worst_sigma": 0.909},
-}
-
+__all__ = ["exact_posterior"]
 
 def exact_posterior(
     recipe: AllaraRecipe,
