@@ -170,9 +170,7 @@ def _shown(answer: Answer) -> Sized:
     from qdml.measured.output import Sized
 
     seen = answer.on_grid
-    counts = (
-        "noise unknown" if seen.counts is None else f"noise as of {seen.counts:.1e} counts per grid point"
-    )
+    counts = f"{seen.noise_source.text}, as of {seen.counts:.1e} counts per grid point"
     window = (
         f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
     )

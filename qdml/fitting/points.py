@@ -57,7 +57,7 @@ def points_of(pattern: Pattern, settings: FitSettings) -> Points:
     on_grid = regrid(pattern, q)
     mask = on_grid.mask
     y = on_grid.intensity[mask]
-    noise = _noise(pattern, on_grid, q)[mask]
+    noise = on_grid.noise[mask] * (on_grid.noise_source.source != "none visible")
     variance = floor_variance(noise**2, y, settings.model_error)
     if not (variance > 0).all():
         raise ValueError(
@@ -74,21 +74,3 @@ def points_of(pattern: Pattern, settings: FitSettings) -> Points:
         on_grid=on_grid,
         sampling=float(np.median(np.diff(inside))),
     )
-
-
-def _noise(pattern: Pattern, on_grid: OnGrid, q: np.ndarray) -> np.ndarray:
-    """(q,) float64: standard deviation of the bin means."""
-    if pattern.sigma is not None and (pattern.sigma > 0).any():
-        step = q[1] - q[0]
-        nearest = np.rint((pattern.q - q[0]) / step).astype(int)
-        inside = (nearest >= 0) & (nearest < len(q))
-        number = np.bincount(nearest[inside], minlength=len(q))
-        squares = np.bincount(nearest[inside], pattern.sigma[inside] ** 2, minlength=len(q))
-        # A bin between two points has about the noise of one.
-        alone = np.interp(q, pattern.q, pattern.sigma)
-        return np.where(number > 0, np.sqrt(squares) / np.maximum(number, 1), alone)
-    if on_grid.counts is None:
-        return np.zeros(len(q))
-    seen = on_grid.intensity[on_grid.mask]
-    # As for counts: variance proportional to the intensity.
-    return np.sqrt(np.maximum(on_grid.intensity, 0) * np.median(seen) / on_grid.counts)

@@ -23,6 +23,7 @@ import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
 from qdml.measured.columns import Columns, FileError, read_columns
+from qdml.measured.noise import Noise, noise_of
 
 __all__ = ["OnGrid", "Pattern", "Radiation", "read_pattern", "regrid"]
 
@@ -114,6 +115,10 @@ class OnGrid:
 
     intensity: np.ndarray
     """(q,) float64; 0 where the mask is 0."""
+    noise: np.ndarray
+    """(q,) float64 standard deviation of the intensity, > 0; 1 where the mask is 0."""
+    noise_source: Noise
+    """What the file says of its noise."""
     mask: np.ndarray
     """(q,) bool: where the pattern was measured."""
     window: tuple[float, float]
@@ -122,9 +127,8 @@ class OnGrid:
     """Measured points inside the window."""
     coverage: float
     """Visible fraction of the grid."""
-    counts: float | None
-    """Median counts per grid point that would give the observed noise; None where the noise cannot be
-    told."""
+    counts: float
+    """Median counts per grid point that would give this noise."""
     notes: tuple[str, ...]
     """What was left out, and why."""
 
@@ -243,13 +247,18 @@ def regrid(pattern: Pattern, q: np.ndarray, *, window: tuple[float, float] | Non
         notes.append(f"{dropped} grid points with an intensity ≤ 0 were masked")
     visible = q[mask]
     in_window = (pattern.q >= visible[0] - step / 2) & (pattern.q <= visible[-1] + step / 2)
+    source = noise_of(pattern.intensity, pattern.sigma)
+    variance = _bin_means(pattern.q, source.sigma**2 * np.gradient(pattern.q), edges) / step
+    noise = np.sqrt(np.where(mask, variance, 1.0))
     return OnGrid(
         intensity=np.where(mask, mean, 0.0),
+        noise=noise,
+        noise_source=source,
         mask=mask,
         window=(float(visible[0]), float(visible[-1])),
         n_points=int(in_window.sum()),
         coverage=float(mask.mean()),
-        counts=_counts(pattern, in_window, step),
+        counts=float(np.median((mean[mask] / noise[mask]) ** 2)),
         notes=tuple(notes),
     )
 
@@ -327,26 +336,3 @@ def _bin_means(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> np.ndarray:
     values = np.interp(knots, x, y)
     integral = np.append(0.0, np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(knots)))
     return np.diff(integral[np.searchsorted(knots, edges)]) / np.diff(edges)
-
-
-def _counts(pattern: Pattern, in_window: np.ndarray, step: float) -> float | None:
-    """Median of (I/σ)² per grid point of width `step`: the counts that would have this noise.
-
-    Without a σ column the noise is that of third differences, which a smooth pattern does not have: their
-    median absolute value is 0.6745 √20 σ for independent normal noise.
-    """
-    intensity = pattern.intensity[in_window]
-    if pattern.sigma is not None:
-        sigma = pattern.sigma[in_window]
-    else:
-        rough = np.abs(np.diff(intensity, n=3))
-        width = min(101, len(rough))
-        blocks = rough[: len(rough) // width * width].reshape(-1, width)
-        per_block = np.median(blocks, axis=1) / (0.6745 * math.sqrt(20))
-        sigma = np.interp(np.arange(len(intensity)), (np.arange(len(blocks)) + 0.5) * width, per_block)
-    known = sigma > 0
-    if not known.any():
-        return None
-    per_point = np.median((intensity[known] / sigma[known]) ** 2)
-    density = in_window.sum() / (pattern.q[in_window][-1] - pattern.q[in_window][0])
-    return float(per_point * density * step)

@@ -17,6 +17,7 @@ from qdml.measured.inference import (
     trained_windows,
     volume_diameter,
 )
+from qdml.measured.noise import Noise
 from qdml.measured.patterns import OnGrid
 
 SIZES = np.arange(2.0, 10.1, 0.5)
@@ -96,7 +97,9 @@ def measured() -> OnGrid:
         window=(float(Q[mask][0]), float(Q[mask][-1])),
         n_points=1000,
         coverage=float(mask.mean()),
-        counts=None,
+        noise=np.full(len(Q), 1e-3),
+        noise_source=Noise(sigma=np.full(10, 1e-3), source="third column"),
+        counts=1e6,
         notes=(),
     )
 
@@ -122,7 +125,9 @@ def test_a_featureless_pattern_is_seen(measured: OnGrid) -> None:
         window=measured.window,
         n_points=1000,
         coverage=measured.coverage,
-        counts=None,
+        noise=np.full(len(Q), 1e-3),
+        noise_source=Noise(sigma=np.full(10, 1e-3), source="third column"),
+        counts=1e6,
         notes=(),
     )
     comparison = compare(bare, Q, material=PBS, diameter_nm=3.3, sigma=0.1, energy_kev=22.0)

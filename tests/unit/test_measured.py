@@ -251,12 +251,47 @@ def test_a_pattern_outside_the_range_of_the_model_is_refused() -> None:
         regrid(pattern_of(np.arange(0.5, 60.0, 0.5), np.arange(119.0)), GRID)
 
 
-def test_counts_come_from_sigma_or_from_the_scatter() -> None:
-    """Poisson counts of 10 000 per point, 5 points per grid step: 50 000 counts per grid point."""
-    q = np.arange(0.5, 9.5, 0.002)
-    counts = np.random.default_rng(1).poisson(10_000, len(q)).astype(float)
-    assert regrid(pattern_of(q, counts, np.sqrt(counts)), GRID).counts == pytest.approx(50_000, rel=0.02)
-    assert regrid(pattern_of(q, counts), GRID).counts == pytest.approx(50_000, rel=0.15)
+Q_POINTS = np.arange(0.5, 9.5, 0.002)
+COUNTED = np.random.default_rng(1).poisson(1e4 * (1 + 0.5 * np.sin(Q_POINTS))).astype(float)
+NOISE = {
+    "third column": (COUNTED, np.sqrt(COUNTED), 1.0, "third column"),
+    "counts": (COUNTED, None, 1.0, "whole counts"),
+    "counts over a monitor": (COUNTED / 137.0, None, 1.0, "scatter"),
+    # Counts are a tenth of what is written.
+    "whole numbers that scatter more": (10 * COUNTED, None, 1.0, "scatter"),
+    # A file of counts that was smoothed afterwards keeps the noise of its counts.
+    "smoothed whole numbers": (
+        np.round(np.convolve(COUNTED, np.ones(5) / 5, mode="same")),
+        None,
+        1.0,
+        "whole counts",
+    ),
+    "a calculated curve": (1 + 0.5 * np.sin(Q_POINTS), None, None, "none visible"),
+}
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_of_a_grid_point(name: str) -> None:
+    """Of the mean of five points: what the file declares, counts, or the scatter of neighbours."""
+    intensity, sigma, expected, source = NOISE[name]
+    on_grid = regrid(pattern_of(Q_POINTS, intensity, sigma), GRID)
+    assert on_grid.noise_source.source == source
+    relative = on_grid.noise / on_grid.intensity
+    of_counts = 1 / np.sqrt(5e4 * (1 + 0.5 * np.sin(GRID)))
+    if expected is None:
+        assert 1e-4 < np.median(relative) < 1e-3
+    else:
+        assert np.median(relative / of_counts) == pytest.approx(expected, rel=0.1)
+        assert on_grid.counts == pytest.approx(np.median(of_counts**-2), rel=0.2)
+
+
+def test_noise_is_known_beside_gaps_and_beyond_zeros() -> None:
+    """A σ of 0 stands for no knowledge; what is masked has noise, so that nothing divides by zero."""
+    sigma = np.where(Q_POINTS < 3, 0.0, 100.0)
+    on_grid = regrid(pattern_of(Q_POINTS, COUNTED, sigma), np.linspace(0.2, 9.0, 801))
+    assert (on_grid.noise > 0).all()
+    assert not on_grid.mask.all()
+    np.testing.assert_allclose(on_grid.noise[on_grid.mask], 100.0 / np.sqrt(5.5), rtol=0.02)
 
 
 def test_the_measured_patterns_are_read(shared_data: Path) -> None:
