@@ -95,20 +95,21 @@ def targets_of(diameter: torch.Tensor, sigma: torch.Tensor, strain: torch.Tensor
     """(..., 3) float64 in the order of `qdml.densities.TARGETS`, of number-mean D [nm], σ and ε."""
     import torch
 
-    diameter, sigma = diameter.double(), sigma.double()
-    log_volume = torch.log(diameter) + 3 * torch.log1p(sigma**2)
-    return torch.stack([log_volume, torch.log(sigma), strain.double().expand_as(sigma)], dim=-1)
+    from qdml.densities import volume_diameter
+
+    diameter, sigma, strain = torch.broadcast_tensors(diameter.double(), sigma.double(), strain.double())
+    return torch.stack([volume_diameter(diameter, sigma).log(), sigma.log(), strain], dim=-1)
 
 
 def quantities_of(targets: torch.Tensor) -> dict[str, torch.Tensor]:
     """`QUANTITIES` -> (...) float64, of (..., 3) targets."""
-    import torch
+    from qdml.densities import number_diameter
 
     log_volume, log_sigma, strain = targets.double().unbind(-1)
-    sigma = torch.exp(log_sigma)
+    sigma, volume = log_sigma.exp(), log_volume.exp()
     return {
-        "diameter_nm": torch.exp(log_volume - 3 * torch.log1p(sigma**2)),
-        "diameter_volume_nm": torch.exp(log_volume),
+        "diameter_nm": number_diameter(volume, sigma),
+        "diameter_volume_nm": volume,
         "sigma": sigma,
         "strain": strain,
     }
