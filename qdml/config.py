@@ -11,30 +11,36 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qdml.augmentation.config import AllaraConfig, InstrumentRecipeConfig
-from qdml.config_reader import as_mapping, read_config, require
+from qdml.config_reader import as_mapping, read_config, require, require_range
 
 __all__ = [
+    "AdamConfig",
     "AllConvConfig",
     "AllaraConfig",
     "ClassConfig",
     "DataConfig",
     "DeviceConfig",
+    "EnsembleDataConfig",
     "EvaluateConfig",
     "EvaluateDataConfig",
     "InstrumentRecipeConfig",
+    "MuonConfig",
     "OptimConfig",
     "ResidualMlpConfig",
+    "StoreDataConfig",
     "TrainConfig",
     "TrainerConfig",
+    "VariantWeight",
     "as_mapping",
     "read_config",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Which patterns are learned from."""
+class StoreDataConfig:
+    """The samples of a store, again and again."""
 
+    name: Literal["store"]
     store: str
     """Folder of the zarr store."""
     lanes: int
@@ -51,6 +57,68 @@ class DataConfig:
             "data.train and data.validation must be > 0 and leave a rest for the test split, "
             f"got {self.train:g} and {self.validation:g}",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantWeight:
+    """How often some of the structural variants of a store are drawn."""
+
+    title: str
+    """Part of their titles."""
+    weight: float
+    """Relative frequency of each; 0 leaves them out."""
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"data.variants: the weight must be >= 0, got {self.weight:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleDataConfig:
+    """New dots in every batch, from the basis of a store; its own samples are held out.
+
+    Pairs are the ends of uniform draws.
+    """
+
+    name: Literal["ensemble"]
+    store: str
+    """Folder of the zarr store."""
+    lanes: int
+    """Streams of draws; the result depends on it, and not on the number of processes."""
+    validation: float
+    """Fraction of the samples of the store to choose the best weights with; the rest is the test split."""
+    mean: Literal["number", "volume"]
+    """Which mean `diameter_nm` is of."""
+    diameter_nm: tuple[float, ...]
+    sigma: tuple[float, ...]
+    """Relative standard deviation; its upper end falls where the basis would end before the atoms do (`tail`)."""
+    strain: tuple[float, ...]
+    b_scale: tuple[float, ...]
+    """Factor on every Debye-Waller B."""
+    variants: tuple[VariantWeight, ...] | None
+    """The first entry whose title fits decides about a variant; null: all alike."""
+    tail: float
+    """Fraction of the atoms of an ensemble that may lie beyond the largest particle of the basis."""
+
+    def __post_init__(self) -> None:
+        require(self.lanes >= 1, f"data.lanes must be >= 1, got {self.lanes}")
+        require(
+            0 < self.validation < 1,
+            f"data.validation must be > 0 and leave a rest for the test split, got {self.validation:g}",
+        )
+        require_range("data.diameter_nm", self.diameter_nm, least=0.1)
+        require_range("data.sigma", self.sigma, least=1e-3, most=1)
+        require_range("data.strain", self.strain, least=-0.1, most=0.1)
+        require_range("data.b_scale", self.b_scale, least=0)
+        require(0 < self.tail < 0.1, f"data.tail must lie in 0 to 0.1, got {self.tail:g}")
+
+    @property
+    def train(self) -> float:
+        """Fraction of the samples of the store to learn from: none."""
+        return 0.0
+
+
+#: Where training patterns come from.
+DataConfig = StoreDataConfig | EnsembleDataConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +180,8 @@ class ResidualMlpConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimConfig:
-    """How weights follow gradients."""
+class AdamConfig:
+    """One rule for all weights."""
 
     name: Literal["adam", "adamw"]
     learning_rate: float
@@ -121,14 +189,58 @@ class OptimConfig:
     schedule: Literal["constant", "cosine"]
     """constant, or cosine: a warm-up of `warmup` steps, then half a cosine down to zero."""
     warmup: int
+    clip: float | None
+    """Largest norm of the gradient; null: as it is."""
     label_width: float
     """Standard deviation of the labels in class steps; 0 is the one nearest class."""
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"optim.learning_rate must be > 0, got {self.learning_rate}")
-        require(self.weight_decay >= 0, f"optim.weight_decay must be >= 0, got {self.weight_decay}")
-        require(self.warmup >= 0, f"optim.warmup must be >= 0 steps, got {self.warmup}")
-        require(self.label_width >= 0, f"optim.label_width must be >= 0, got {self.label_width}")
+        _check_optim(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuonConfig:
+    """Orthogonalised momentum for the matrices that a network names, AdamW for its other weights."""
+
+    name: Literal["muon"]
+    matrix_learning_rate: float
+    """Of matrices, times √max(1, rows/columns)."""
+    matrix_weight_decay: float
+    momentum: float
+    """Of matrices."""
+    learning_rate: float
+    """Of the other weights."""
+    weight_decay: float
+    """Of the other weights."""
+    schedule: Literal["constant", "cosine"]
+    """Of both rates."""
+    warmup: int
+    clip: float | None
+    label_width: float
+
+    def __post_init__(self) -> None:
+        _check_optim(self)
+        require(
+            self.matrix_learning_rate > 0,
+            f"optim.matrix_learning_rate must be > 0, got {self.matrix_learning_rate}",
+        )
+        require(
+            self.matrix_weight_decay >= 0,
+            f"optim.matrix_weight_decay must be >= 0, got {self.matrix_weight_decay}",
+        )
+        require(0 <= self.momentum < 1, f"optim.momentum must lie in 0 to 1, got {self.momentum}")
+
+
+def _check_optim(config: AdamConfig | MuonConfig) -> None:
+    require(config.learning_rate > 0, f"optim.learning_rate must be > 0, got {config.learning_rate}")
+    require(config.weight_decay >= 0, f"optim.weight_decay must be >= 0, got {config.weight_decay}")
+    require(config.warmup >= 0, f"optim.warmup must be >= 0 steps, got {config.warmup}")
+    require(config.clip is None or config.clip > 0, f"optim.clip must be > 0 or null, got {config.clip}")
+    require(config.label_width >= 0, f"optim.label_width must be >= 0, got {config.label_width}")
+
+
+#: How weights follow gradients.
+OptimConfig = AdamConfig | MuonConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +254,30 @@ class TrainerConfig:
     """Steps between two looks at the validation split."""
     checkpoint_every: int
     """Steps between two resumable states."""
+    check_every: int
+    """Steps between two looks at whether every loss was finite; a wrong batch is found that many steps late at most."""
     validation_draws: int
     """Augmented versions of every validation pattern."""
     precision: Literal["auto", "float32", "bfloat16", "float64"]
-    """auto (bfloat16 autocast on CUDA, float32 on the CPU), float32, bfloat16 (CUDA only), float64."""
+    """Of the network. auto: bfloat16 autocast on CUDA, float32 on a CPU."""
+    compile: bool
+    """Whether the network and its loss go through torch.compile; not on a CPU."""
     threads: int | None
     """CPU threads of each process; null: cores of the node over its processes."""
+    stop_after_minutes: float | None
+    """Save the state and end with exit code 75 after that time; null: run to the last step."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every", "checkpoint_every", "validation_draws"):
+        counts = ("steps", "batch", "evaluate_every", "checkpoint_every", "check_every", "validation_draws")
+        for name in counts:
             require(getattr(self, name) >= 1, f"trainer.{name} must be >= 1, got {getattr(self, name)}")
         require(
             self.threads is None or self.threads >= 1,
             f"trainer.threads must be >= 1 or null, got {self.threads}",
+        )
+        require(
+            self.stop_after_minutes is None or self.stop_after_minutes > 0,
+            f"trainer.stop_after_minutes must be > 0 or null, got {self.stop_after_minutes}",
         )
 
 
@@ -170,11 +293,11 @@ class DeviceConfig:
 class TrainConfig:
     """One run of `qd-train`."""
 
-    data: DataConfig
+    data: StoreDataConfig | EnsembleDataConfig
     classes: ClassConfig
     augment: AllaraConfig | InstrumentRecipeConfig
     network: AllConvConfig | ResidualMlpConfig
-    optim: OptimConfig
+    optim: AdamConfig | MuonConfig
     trainer: TrainerConfig
     output: str
     """Folder of the model."""

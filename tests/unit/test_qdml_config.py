@@ -81,8 +81,10 @@ REFUSED = {
     "network.heads": ("three", "network.heads must be one of"),
     "network.kernels": ([], "network.kernels must be at least one number"),
     "network.filters": (0, "network.filters must be >= 1"),
-    "optim.name": ("sgd", r"optim.name must be one of \['adam', 'adamw'\], got 'sgd'"),
+    "optim.name": ("sgd", r"optim.name must be one of \['adam', 'adamw', 'muon'\], got 'sgd'"),
     "optim.learning_rate": (0, "optim.learning_rate must be > 0"),
+    "optim.clip": (0, "optim.clip must be > 0 or null"),
+    "trainer.stop_after_minutes": (0, "trainer.stop_after_minutes must be > 0 or null"),
     "trainer.steps": (0, "trainer.steps must be >= 1"),
     "trainer.batch": (255, "trainer.batch must be a multiple of data.lanes=2, got 255"),
     "trainer.precision": ("half", "trainer.precision must be one of"),
@@ -123,6 +125,25 @@ def test_refused_by_the_instrument_recipe(key: str) -> None:
     value, message = REFUSED_BY_INSTRUMENT[key]
     with pytest.raises(ValueError, match=message):
         read_config(TrainConfig, changed(composed("augment=instrument"), key, value))
+
+
+REFUSED_BY_ENSEMBLE = {
+    "data.validation": (1.0, "leave a rest for the test split"),
+    "data.diameter_nm": ([3.0, 2.0], "data.diameter_nm must be \\[low, high\\]"),
+    "data.sigma": ([0.0, 0.2], "data.sigma must be .* with 0.001 <= low"),
+    "data.tail": (0, "data.tail must lie in 0 to 0.1"),
+    "data.variants": ([{"title": "sphere", "weight": -1}], "the weight must be >= 0"),
+    "data.mean": ("median", "data.mean must be one of"),
+    "optim.matrix_learning_rate": (0, "optim.matrix_learning_rate must be > 0"),
+    "optim.momentum": (1, "optim.momentum must lie in 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED_BY_ENSEMBLE)
+def test_refused_by_endless_data_and_muon(key: str) -> None:
+    value, message = REFUSED_BY_ENSEMBLE[key]
+    with pytest.raises(ValueError, match=message):
+        read_config(TrainConfig, changed(composed("data=ensemble", "optim=muon"), key, value))
 
 
 def test_a_missing_key_is_named(mapping: dict) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdml.config import ClassConfig, DataConfig
+from qdml.config import ClassConfig, StoreDataConfig
 from qdml.dataset import (
     check_classes,
     fingerprint,
@@ -18,7 +18,7 @@ from qdml.dataset import (
 )
 
 CPU = torch.device("cpu")
-DATA = DataConfig(store="memory", lanes=4, train=0.6, validation=0.2)
+DATA = StoreDataConfig(name="store", store="memory", lanes=4, train=0.6, validation=0.2)
 
 
 def memory_store(n: int = 60, rows_per_shard: int = 5) -> SimpleNamespace:
@@ -42,7 +42,7 @@ def memory_store(n: int = 60, rows_per_shard: int = 5) -> SimpleNamespace:
     )
 
 
-def lanes_of(store: SimpleNamespace, world: int, config: DataConfig = DATA) -> dict:
+def lanes_of(store: SimpleNamespace, world: int, config: StoreDataConfig = DATA) -> dict:
     """Lane number -> lane, over all processes."""
     lanes = [read_lanes(store, config, seed=3, rank=rank, world=world, device=CPU) for rank in range(world)]
     assert len({len(mine) for mine in lanes}) == 1
@@ -90,7 +90,9 @@ def test_splits_are_disjoint_and_cover_every_pattern() -> None:
 def test_splits_do_not_depend_on_shards_or_lanes() -> None:
     expected = split_samples(60, DATA.train, DATA.validation, seed=3)["train"] + 1
     for rows_per_shard, lanes in ((5, 4), (20, 3), (10, 1)):
-        config = DataConfig(store="memory", lanes=lanes, train=DATA.train, validation=DATA.validation)
+        config = StoreDataConfig(
+            name="store", store="memory", lanes=lanes, train=DATA.train, validation=DATA.validation
+        )
         read = lanes_of(memory_store(rows_per_shard=rows_per_shard), 1, config).values()
         rows = torch.cat([lane.train.intensity[:, 0] for lane in read]).sort().values
         assert rows.tolist() == expected.tolist()
@@ -162,20 +164,24 @@ def test_nearest_class() -> None:
     ("config", "world", "message"),
     [
         (DATA, 3, "data.lanes must be a multiple of the number of processes.*4 lanes for 3 processes"),
-        (DataConfig(store="", lanes=13, train=0.6, validation=0.2), 1, "got 13 lanes, memory has 12 shards"),
         (
-            DataConfig(store="", lanes=12, train=0.6, validation=0.02),
+            StoreDataConfig(name="store", store="", lanes=13, train=0.6, validation=0.2),
+            1,
+            "got 13 lanes, memory has 12 shards",
+        ),
+        (
+            StoreDataConfig(name="store", store="", lanes=12, train=0.6, validation=0.02),
             1,
             "holds no pattern of the validation split",
         ),
         (
-            DataConfig(store="", lanes=1, train=0.995, validation=0.001),
+            StoreDataConfig(name="store", store="", lanes=1, train=0.995, validation=0.001),
             1,
             "validation split of 60 patterns would be",
         ),
     ],
 )
-def test_lanes_that_cannot_be_dealt(config: DataConfig, world: int, message: str) -> None:
+def test_lanes_that_cannot_be_dealt(config: StoreDataConfig, world: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_lanes(memory_store(), config, seed=0, rank=0, world=world, device=CPU)
 
