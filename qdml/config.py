@@ -12,6 +12,7 @@ from typing import Literal
 
 from qdml.augmentation.config import AllaraConfig, InstrumentRecipeConfig
 from qdml.config_reader import as_mapping, read_config, require, require_range
+from qdml.network_config import PosteriorConfig
 
 __all__ = [
     "AdamConfig",
@@ -26,6 +27,7 @@ __all__ = [
     "InstrumentRecipeConfig",
     "MuonConfig",
     "OptimConfig",
+    "PosteriorConfig",
     "ResidualMlpConfig",
     "StoreDataConfig",
     "TrainConfig",
@@ -296,7 +298,7 @@ class TrainConfig:
     data: StoreDataConfig | EnsembleDataConfig
     classes: ClassConfig
     augment: AllaraConfig | InstrumentRecipeConfig
-    network: AllConvConfig | ResidualMlpConfig
+    network: AllConvConfig | ResidualMlpConfig | PosteriorConfig
     optim: AdamConfig | MuonConfig
     trainer: TrainerConfig
     output: str

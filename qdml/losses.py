@@ -1,24 +1,34 @@
-"""Class labels, the loss, and probabilities from logits.
+"""The loss of every pattern, scores to watch while training, and probabilities from logits.
 
-    loss = Σ_heads mean_B [-Σ_k t_k ln p_k],   p = softmax(logits)
+    posterior:  loss = -ln p(truth)
+    classes:    loss = Σ_heads [-Σ_k t_k ln p_k],   p = softmax(logits)
 
 t is the nearest class, or a Gaussian of `width` class steps about the true value, sampled at the centres. The second
 says that neighbours of the right class are nearly right, where values lie between the centres.
 
-Symbols: B pattern, D size class, S dispersion class, K class of a head.
+Symbols: B pattern, D size class, S dispersion class, K class of a head, T target of a posterior.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from qdml.config import ClassConfig
 from qdml.dataset import nearest_class
+from qdml.densities import TARGETS, GaussianMixture, number_diameter
 
-__all__ = ["class_labels", "class_loss", "class_probabilities"]
+if TYPE_CHECKING:
+    from qdml.config import TrainConfig
+    from qdml.dataset import Rows
+
+__all__ = ["class_labels", "class_probabilities", "pattern_loss", "scores"]
+
+# Probability of a central interval of one standard deviation.
+_CENTRAL = 0.6826894921
 
 
 def class_labels(values: torch.Tensor, centres: Sequence[float], width: float) -> torch.Tensor:
@@ -36,28 +46,65 @@ def class_labels(values: torch.Tensor, centres: Sequence[float], width: float) -
     return torch.softmax(-0.5 * ((values.double()[:, None] - centre) / (width * step)) ** 2, dim=1).float()
 
 
-def class_loss(
-    logits: Mapping[str, torch.Tensor],
-    diameter: torch.Tensor,
-    sigma: torch.Tensor,
-    classes: ClassConfig,
-    width: float = 0.0,
+def pattern_loss(
+    outputs: GaussianMixture | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
 ) -> torch.Tensor:
-    """Mean cross-entropy over the batch, summed over the heads [nats].
+    """(B,) loss of each pattern [nats]; its mean over a batch is what is learned from.
 
     Args:
-        logits: of a model, (B, K) each.
-        diameter: (B,) true D [nm].
-        sigma: (B,) true σ.
-        classes: centres.
-        width: of the labels, in class steps.
+        outputs: of a model: a density, or logits (B, K) of each head.
+        rows: what the patterns are of.
+        config: classes, and the width of their labels.
     """
-    t_BD = class_labels(diameter, classes.diameter_nm, width)
-    t_BS = class_labels(sigma, classes.sigma, width)
+    if isinstance(outputs, GaussianMixture):
+        return -outputs.log_prob(rows.targets())
+    width = config.optim.label_width
+    t_BD = class_labels(rows.diameter, config.classes.diameter_nm, width)
+    t_BS = class_labels(rows.sigma, config.classes.sigma, width)
     targets = {"diameter": t_BD, "sigma": t_BS, "joint": (t_BD[:, :, None] * t_BS[:, None, :]).flatten(1)}
-    losses = [cross_entropy(one.to(torch.promote_types(one.dtype, torch.float32)), targets[name].to(one.device))
-              for name, one in logits.items()]  # fmt: skip
-    return torch.stack(losses).sum()
+    losses = [
+        cross_entropy(
+            one.to(torch.promote_types(one.dtype, torch.float32)),
+            targets[name].to(one.device),
+            reduction="none",
+        )
+        for name, one in outputs.items()
+    ]
+    return torch.stack(losses).sum(dim=0)
+
+
+@torch.no_grad()
+def scores(
+    outputs: GaussianMixture | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
+) -> dict[str, torch.Tensor]:
+    """How well each pattern is answered, for the lines of a run: their means over patterns are worth reading.
+
+    Returns:
+        Name -> (B,) float. Posterior: `nll`, |error| of the point estimate of D_v, D [nm], σ and ε (the mean of each
+        target), and whether the central 68 % interval of each target covers the truth. Classes: whether the most
+        probable one is right, and |error| of the mean over classes.
+    """
+    loss = pattern_loss(outputs, rows, config)
+    if not isinstance(outputs, GaussianMixture):
+        p, named = class_probabilities(outputs, config.classes), {"nll": loss}
+        for name, unit, truth in (("diameter", "_nm", rows.diameter), ("sigma", "", rows.sigma)):
+            p_BK, centres = p[f"{name}{unit}"], getattr(config.classes, f"{name}{unit}")
+            centre_K = torch.tensor(centres, dtype=torch.float64, device=truth.device)
+            named[f"{name}_accuracy"] = (p_BK.argmax(dim=1) == nearest_class(truth, centres)).double()
+            named[f"{name}_mae{unit}"] = (p_BK @ centre_K - truth).abs()
+        return named
+    targets_BT = rows.targets()
+    mean_BT = outputs.moments()[0]
+    volume, sigma, strain = mean_BT[:, 0].exp(), mean_BT[:, 1].exp(), mean_BT[:, 2]
+    inside_BT = (outputs.cdf(targets_BT) - 0.5).abs() < _CENTRAL / 2
+    return {
+        "nll": loss,
+        "volume_diameter_mae_nm": (volume - rows.volume_diameter).abs(),
+        "diameter_mae_nm": (number_diameter(volume, sigma) - rows.diameter).abs(),
+        "sigma_mae": (sigma - rows.sigma).abs(),
+        "strain_mae": (strain - rows.strain).abs(),
+        **{f"{name}_in_68": inside_BT[:, i].double() for i, name in enumerate(TARGETS)},
+    }
 
 
 def class_probabilities(logits: Mapping[str, torch.Tensor], classes: ClassConfig) -> dict[str, torch.Tensor]:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from qdml.preprocess import NetworkInput
+
 __all__ = ["AllConv"]
 
 
@@ -56,9 +58,9 @@ class AllConv(nn.Module):
             y_BLC = torch.relu(layer(y_BLC[:, : n * kernel].reshape(len(y_BLC), n, -1)))
         return y_BLC
 
-    def forward(self, x_BCQ: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, inputs: NetworkInput) -> dict[str, torch.Tensor]:
         """Logits (B, K) of each head."""
-        pooled_BF = self.features(x_BCQ).mean(dim=1)
+        pooled_BF = self.features(inputs.pattern).mean(dim=1)
         return {name: head(pooled_BF) for name, head in self.heads.items()}
 
     def activation_map(self, x_BCQ: torch.Tensor, head: str) -> torch.Tensor:

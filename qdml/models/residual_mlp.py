@@ -1,14 +1,6 @@
-"""A residual network on the whole pattern at once, behind a fixed whitening.
+"""A residual network on the whole pattern at once, behind a fixed whitening (`qdml.models.whitening`).
 
-Sizes and dispersions live in directions of the input that carry 10⁻² to 10⁻³ of its variance; a network on the plain
-input learns strain and size and leaves σ at its prior. So the pattern is first projected on its leading principal
-components, each scaled to unit variance, and compressed:
-
-    z = asinh[(x - mean) V Λ^(-1/2)]
-
-with the covariance V Λ Vᵀ of augmented training patterns, taken once before training (`fit`). On `experiment=quick`
-that is worth 0.6 nats after 1000 steps. asinh keeps a measured pattern that is unlike any in training from driving the
-network far out. The mask varies slowly, so every other channel enters as its mean over windows of 16 points.
+The mask varies slowly, so every channel but the first enters as its mean over windows of 16 points.
 
 Symbols: B pattern, C channel, Q point, P principal component, W width.
 """
@@ -20,7 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-__all__ = ["ResidualMlp"]
+from qdml.models.whitening import InputMoments, Whitening
+from qdml.preprocess import NetworkInput
+
+__all__ = ["ResidualMlp", "hidden_weights"]
 
 _WINDOW = 16
 
@@ -45,13 +40,7 @@ class ResidualMlp(nn.Module):
             ValueError: more components than points.
         """
         super().__init__()
-        if components > n_q:
-            raise ValueError(
-                f"network.components must be <= {n_q}, the points of a pattern, got {components}"
-            )
-        # Fixed, but no buffers: DistributedDataParallel sends buffers round before every step.
-        self.mean = nn.Parameter(torch.zeros(n_q), requires_grad=False)
-        self.whitening = nn.Parameter(torch.zeros(n_q, components), requires_grad=False)
+        self.whitening = Whitening(n_q, components, declared_noise=False)
         self.embed = nn.Linear(components + (channels - 1) * (n_q // _WINDOW), width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -62,29 +51,19 @@ class ResidualMlp(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in heads.items()})
 
-    @torch.no_grad()
-    def fit(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
-        """Set the whitening.
+    def fit(self, moments: InputMoments) -> None:
+        """Set the whitening from augmented training patterns."""
+        self.whitening.fit(moments)
 
-        Args:
-            mean: (Q,) float64 of the input's first channel.
-            covariance: (Q, Q) float64.
-        """
-        variance, direction = torch.linalg.eigh(covariance)
-        k = self.whitening.shape[1]
-        variance, direction = variance.flip(0)[:k], direction.flip(1)[:, :k]
-        # The sign of an eigenvector is arbitrary: its largest entry is positive here, whatever the library returns.
-        largest = direction.gather(0, direction.abs().argmax(dim=0, keepdim=True))
-        # Fewer patterns than components leave variances of rounding size; they must not be blown up.
-        floor = variance[0] * 1e-9
-        self.mean.copy_(mean)
-        self.whitening.copy_(direction * largest.sign() / variance.clamp(min=floor).sqrt())
+    def matrices(self) -> list[nn.Parameter]:
+        """The 2-D weights between hidden layers, which Muon takes; the rest is for AdamW."""
+        return [self.embed.weight, *hidden_weights(self.blocks)]
 
-    def forward(self, x_BCQ: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, inputs: NetworkInput) -> dict[str, torch.Tensor]:
         """Logits (B, K) of each head."""
-        # Directions of 10⁻⁴ of the variance drown in the rounding of bfloat16.
-        with torch.autocast(x_BCQ.device.type, enabled=False):
-            z_BP = torch.asinh((x_BCQ[:, 0] - self.mean) @ self.whitening)
+        x_BCQ = inputs.pattern
+        mask_BQ = x_BCQ[:, 1] if x_BCQ.shape[1] > 1 else torch.ones_like(x_BCQ[:, 0])
+        z_BP = self.whitening(x_BCQ[:, 0], inputs.noise, mask_BQ)
         n = x_BCQ.shape[2] // _WINDOW
         coarse = x_BCQ[:, 1:, : n * _WINDOW].unflatten(2, (n, _WINDOW)).mean(dim=3)
         y_BW = self.embed(torch.cat([z_BP, coarse.flatten(1)], dim=1))
@@ -92,3 +71,8 @@ class ResidualMlp(nn.Module):
             y_BW = y_BW + block(y_BW)
         y_BW = self.norm(y_BW)
         return {name: head(y_BW) for name, head in self.heads.items()}
+
+
+def hidden_weights(blocks: nn.ModuleList) -> list[nn.Parameter]:
+    """The weights of all dense layers."""
+    return [layer.weight for layer in blocks.modules() if isinstance(layer, nn.Linear)]
