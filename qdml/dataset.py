@@ -82,6 +82,7 @@ class Rows:
             strain=self.strain.float(),
             variant=self.variant,
             b_scale=self.b_scale.float(),
+            intensity=self.intensity,
         )
 
     def take(self, index: torch.Tensor | slice) -> Rows:

@@ -92,9 +92,9 @@ def conditions(
     widths_B3: torch.Tensor,
     doublet_B: torch.Tensor,
     plate_B: torch.Tensor,
-    counts_B: torch.Tensor,
+    counts_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(B, K) `CONDITIONS` of a batch.
+    """(B, K) `CONDITIONS` of a batch; without the last, the counts, where these are not known yet.
 
     Args:
         wavelength_B: of the first line [Å].
@@ -105,11 +105,8 @@ def conditions(
     """
     import torch
 
-    return torch.cat(
-        [
-            wavelength_B.log()[:, None],
-            widths_B3.clamp(min=LEAST_WIDTH).log(),
-            torch.stack([doublet_B, plate_B, counts_B.clamp(min=1).log()], dim=1),
-        ],
-        dim=1,
-    )
+    columns = [wavelength_B.log()[:, None], widths_B3.clamp(min=LEAST_WIDTH).log()]
+    columns += [doublet_B[:, None], plate_B[:, None]]
+    if counts_B is not None:
+        columns.append(counts_B.clamp(min=1).log()[:, None])
+    return torch.cat(columns, dim=1)
