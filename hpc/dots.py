@@ -1,13 +1,13 @@
 """I(Q) of an ensemble of dots from a handful of numbers: what `qd-pattern` prints and `qd-predict` draws.
 
-One call goes the whole way from a variant to the intensity: pair distances are counted, strained and transformed at the
-asked q, without any stored basis and without interpolation. Perfect cuts of cubic crystals are exact; other variants
-keep the tolerance of their sampling.
+One call goes the whole way from a variant to the intensity of one ensemble, or of many of one sort of dots: pair
+distances are counted, strained and transformed at the asked q, without any stored basis and without interpolation.
+Perfect cuts of cubic crystals are exact; other variants keep the tolerance of their sampling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from hpc.radiation import Beam, Particle
 from hpc.structure.material import Material
 from hpc.structure.variant import Centre, Shape, Variant
 
-__all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_sums"]
+__all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_patterns", "dot_sums"]
 
 #: Fraction of the atoms of an ensemble that may lie beyond the largest particle that is computed.
 DEFAULT_TAIL = 1e-6
@@ -96,6 +96,58 @@ def dot_pattern(
     return sums.iq(compton=compton, per_atom=per_atom, b_scale=b_scale, **beam)
 
 
+def dot_patterns(
+    dot: Variant | Material,
+    *,
+    q: np.ndarray,
+    diameter_nm: np.ndarray,
+    sigma: np.ndarray,
+    strain: np.ndarray,
+    energy_kev: float | None = None,
+    shape: str | Shape = "sphere",
+    anomalous: bool = True,
+    tail: float = DEFAULT_TAIL,
+    sampling: Sampling | None = None,
+    device: Device | None = None,
+) -> np.ndarray:
+    """The patterns of many ensembles, their pairs counted once; row for row what `dot_pattern` answers.
+
+    Args:
+        dot: the sort of dot; a material alone is its perfect cut.
+        q: (q,) float64 [Å⁻¹], >= 0.
+        diameter_nm: (m,) number-mean diameters [nm].
+        sigma: (m,) relative standard deviations.
+        strain: (m,) isotropic strains; ensembles of one strain share their table of sines.
+        energy_kev: photon energy [keV]; needed with `anomalous`.
+        shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
+        anomalous: f' and f'' by energy.
+        tail: fraction of the atoms of an ensemble that may be neglected beyond the largest particle.
+        sampling: of particles off the perfect lattice.
+        device: where pairs are counted; CPU cores when None.
+
+    Returns:
+        (m, q) float64 [electron units per atom].
+
+    Raises:
+        ValueError: as `dot_pattern`; arrays of different lengths.
+    """
+    variant = _variant(dot, shape, None)
+    sums = _ensemble_sums(
+        variant,
+        q=q,
+        diameter_nm=np.asarray(diameter_nm, dtype=np.float64),
+        sigma=np.asarray(sigma, dtype=np.float64),
+        strain=np.asarray(strain, dtype=np.float64),
+        tail=tail,
+        sampling=sampling,
+        device=device,
+    )
+    patterns = np.empty((len(diameter_nm), len(q)))
+    for row, one in sums:
+        patterns[row] = one.iq(energy_kev=energy_kev, anomalous=anomalous, per_atom=True)
+    return patterns
+
+
 def dot_sums(
     variant: Variant,
     *,
@@ -112,46 +164,78 @@ def dot_sums(
     Raises:
         ValueError: a size that is not positive, σ < 0 or ε <= -1.
     """
+    one = {
+        name: np.array([value], dtype=np.float64)
+        for name, value in (("diameter_nm", diameter_nm), ("sigma", sigma), ("strain", strain))
+    }
+    sums = _ensemble_sums(variant, q=q, **one, tail=tail, sampling=sampling, device=device)
+    return next(iter(sums))[1]
+
+
+def _ensemble_sums(
+    variant: Variant,
+    *,
+    q: np.ndarray,
+    diameter_nm: np.ndarray,
+    sigma: np.ndarray,
+    strain: np.ndarray,
+    tail: float,
+    sampling: Sampling | None,
+    device: Device | None,
+) -> Iterator[tuple[int, PairSums]]:
+    """(row, sums) of every ensemble, one strain after the other."""
     q = np.asarray(q, dtype=np.float64)
-    if not (np.isfinite(diameter_nm) and diameter_nm > 0):
-        raise ValueError(f"diameter_nm must be > 0, got {diameter_nm}")
-    if not (np.isfinite(sigma) and sigma >= 0):
-        raise ValueError(f"sigma must be >= 0, got {sigma}")
-    if not (np.isfinite(strain) and strain > -1):
-        raise ValueError(f"strain must be > -1, got {strain}")
-    sizes = Sizes(diameter=np.array([10 * diameter_nm]), sigma=np.array([sigma]), tail=tail)
+    if not len(diameter_nm) == len(sigma) == len(strain) or len(sigma) == 0:
+        raise ValueError(
+            f"diameter_nm, sigma and strain must be as long as each other, got {len(diameter_nm)}, {len(sigma)} "
+            f"and {len(strain)} numbers"
+        )
+    for name, values, fine, limit in (
+        ("diameter_nm", diameter_nm, diameter_nm > 0, "> 0"),
+        ("sigma", sigma, sigma >= 0, ">= 0"),
+        ("strain", strain, strain > -1, "> -1"),
+    ):
+        if bad := values[~(fine & np.isfinite(values))].tolist():
+            raise ValueError(f"{name} must be {limit}, got {bad[0]}")
+    sizes = Sizes(diameter=10 * diameter_nm, sigma=sigma, tail=tail)
     device = device or select_device("cpu")
     counting = plan_counting(
-        variant, sizes, q_max=float(q.max()) * (1 + strain), device=device, sampling=sampling
+        variant, sizes, q_max=float(q.max()) * (1 + float(strain.max())), device=device, sampling=sampling
     )
     family = count_family(counting, device=device)
-    weights = number_weights(family.diameter, sizes.diameter, sizes.sigma)
-    # A shell is in the particle with the probability that the particle is at least that large.
-    present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
-    stretch = 1 + strain
-    n_atoms = (present @ family.atoms)[0]
-    near = None
-    if variant.motion.has_near_part:
-        entering = family.near(counting.near_distance)
-        near = crystal_part(
-            variant.motion,
-            variant.material,
-            counting.kinds,
-            distance=counting.near_distance,
-            pairs=(present @ entering)[:, 0],
-            n_atoms=float(n_atoms @ [kind.occupancy for kind in counting.kinds]),
-            strain=strain,
+    near_pairs = family.near(counting.near_distance) if variant.motion.has_near_part else None
+    occupancy = [kind.occupancy for kind in counting.kinds]
+    for stretch in np.unique(1 + strain):
+        rows = np.flatnonzero(1 + strain == stretch)
+        weights = number_weights(family.diameter, sizes.diameter[rows], sizes.sigma[rows])
+        # A shell is in the particle with the probability that the particle is at least that large.
+        present = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
+        n_atoms = present @ family.atoms
+        partial = np.stack(
+            [partial_sums(present @ table.entering, stretch * table.distance, q) for table in family.pairs],
+            axis=1,
         )
-    return PairSums(
-        kinds=counting.kinds,
-        n_atoms=n_atoms,
-        q=q,
-        partial=np.stack(
-            [partial_sums(present @ table.entering, stretch * table.distance, q)[0] for table in family.pairs]
-        ),
-        extent=stretch * counting.extent,
-        near=near,
-    )
+        for index, row in enumerate(rows.tolist()):
+            near = None
+            if near_pairs is not None:
+                near = crystal_part(
+                    variant.motion,
+                    variant.material,
+                    counting.kinds,
+                    distance=counting.near_distance,
+                    pairs=(present[index : index + 1] @ near_pairs)[:, 0],
+                    n_atoms=float(n_atoms[index] @ occupancy),
+                    strain=strain[row],
+                )
+            sums = PairSums(
+                kinds=counting.kinds,
+                n_atoms=n_atoms[index],
+                q=q,
+                partial=partial[index],
+                extent=stretch * counting.extent,
+                near=near,
+            )
+            yield row, sums
 
 
 def _variant(dot: Variant | Material, shape: str | Shape, centres: Sequence[Centre] | None) -> Variant:
