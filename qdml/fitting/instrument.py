@@ -22,10 +22,10 @@ from hpc.instrument.resolution import broaden, widths
 if TYPE_CHECKING:
     from hpc.instrument.setup import Instrument
 
-__all__ = ["Optics", "wavelength_of"]
+__all__ = ["SAME_LINE", "Optics", "wavelength_of"]
 
 # A wavelength this close to the first line [relative] is that of the radiation, or the mean of its lines.
-_SAME_LINE = 3e-3
+SAME_LINE = 3e-3
 
 
 class Optics:
@@ -157,7 +157,7 @@ def wavelength_of(instrument: Instrument, energy_kev: float | None) -> float:
             "--wavelength or --energy-kev"
         )
     wavelength, lines = HC_KEV_ANGSTROM / energy_kev, instrument.radiation.wavelengths
-    if len(lines) > 1 and abs(wavelength / lines[0] - 1) > _SAME_LINE:
+    if len(lines) > 1 and abs(wavelength / lines[0] - 1) > SAME_LINE:
         raise ValueError(
             f"{instrument.name} has the lines {', '.join(f'{one:.5f}' for one in lines)} Å, the pattern "
             f"{wavelength:.5f} Å; give the wavelength of the instrument, or another --instrument"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from qdml.measured.inference import (
     trained_windows,
     volume_diameter,
 )
+from qdml.measured.measurement import observation_of
 from qdml.measured.patterns import OnGrid, Pattern
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def answer_pattern(
         diameter_volume_nm=volume_diameter(classes),
         sigma=sigma,
         comparison=comparison,
-        seen=input_of(card, on_grid.intensity, on_grid.mask)[0, 0].numpy(),
-        seen_comparison=input_of(card, np.nan_to_num(comparison.total), on_grid.mask)[0, 0].numpy(),
+        seen=_seen(card, on_grid),
+        seen_comparison=_seen(card, replace(on_grid, intensity=np.nan_to_num(comparison.total))),
         doubts=(*pattern.warnings, *doubts(classes, on_grid, comparison, card)),
         notes=(*pattern.notes, *on_grid.notes, *_energy_note(pattern, card)),
     )
@@ -192,6 +193,12 @@ def doubts(
             f"{100 * high:.2f} %; is the wavelength right?"
         )
     return found
+
+
+def _seen(card: Mapping[str, Any], on_grid: OnGrid) -> np.ndarray:
+    """(q,) float32: first channel of the network's input."""
+    seen: np.ndarray = input_of(card, observation_of(on_grid)).pattern[0, 0].numpy()
+    return seen
 
 
 def _energy_note(pattern: Pattern, card: Mapping[str, Any]) -> list[str]:

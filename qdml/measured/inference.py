@@ -23,11 +23,14 @@ import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
 from qdml.answers import Estimate
+from qdml.measured.measurement import observation_of
 from qdml.measured.patterns import OnGrid
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
+
+    from qdml.observation import Observation
+    from qdml.preprocess import NetworkInput
 
 __all__ = [
     "ClassProbabilities",
@@ -90,22 +93,13 @@ def trained_windows(card: Mapping[str, Any]) -> tuple[tuple[float, float], float
     return ever, smallest
 
 
-def input_of(card: Mapping[str, Any], intensity: np.ndarray, mask: np.ndarray) -> torch.Tensor:
-    """(1, channel, q) float32: one pattern as the network sees it.
-
-    Args:
-        card: the network's card.
-        intensity: (q,) float64 on the grid of the card.
-        mask: (q,) bool: where it was measured.
-    """
+def input_of(card: Mapping[str, Any], observation: Observation) -> NetworkInput:
+    """A pattern as the network of a card sees it."""
     import torch
 
     from qdml.preprocess import network_input
 
-    as_batch = torch.as_tensor(intensity, dtype=torch.float32)[None]
-    return network_input(
-        as_batch, torch.as_tensor(mask)[None], torch.as_tensor(model_grid(card)), card["input"]
-    )
+    return network_input(observation, torch.as_tensor(model_grid(card)), card["input"])
 
 
 def size_pattern(module: nn.Module, card: Mapping[str, Any], pattern: OnGrid) -> ClassProbabilities:
@@ -122,7 +116,7 @@ def size_pattern(module: nn.Module, card: Mapping[str, Any], pattern: OnGrid) ->
     import torch
 
     with torch.inference_mode():
-        logits = module(input_of(card, pattern.intensity, pattern.mask))
+        logits = module(input_of(card, observation_of(pattern)))
         p = {name: torch.softmax(one[0].double(), dim=0).numpy() for name, one in logits.items()}
     diameter, sigma = (
         np.asarray(card["classes"][name], dtype=np.float64) for name in ("diameter_nm", "sigma")
