@@ -29,6 +29,9 @@ __all__ = ["Plan"]
 
 # What the numbers of a store depend on.
 _SOFTWARE = ("debye-dots", "numpy", "numba", "scipy", "periodictable", "xraydb", "xraylib", "zarr")
+# How far the basis goes beyond the last point at the largest strain [Å⁻¹]. Whoever makes patterns of it reads there:
+# splines between points, the second line of a doublet (0.04 at 14 Å⁻¹), a shifted zero (0.05 for 0.3° and Mo).
+_BEYOND = 0.2
 
 
 class Plan:
@@ -145,7 +148,7 @@ class Plan:
         axes = BasisLayout(
             diameter_nm=counting.diameter / 10,
             n_kind=len(counting.kinds),
-            q_fine=step * np.arange(int(np.ceil(self._q_max(variant) / step)) + OVERHANG),
+            q_fine=step * np.arange(int(np.ceil((self._q_max(variant) + _BEYOND) / step)) + OVERHANG),
             near_distance=counting.near_distance,
         )
         # Counting; or patterns, which need the basis as it is stored and in the order of the products.
