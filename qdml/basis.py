@@ -22,7 +22,8 @@ Symbols: B row of a batch, V variant, J node, M mode, A kind, P pair of kinds, C
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +128,49 @@ class DotBasis:
         self.extent = max(family.extent for family in families) * (1 + max(0.0, self.ranges[STRAIN][1]))
         self._largest_V = self._tensor([np.log(family.diameter[-1]) for family in families])
         self._compress(families, store, tolerance)
+
+    def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What a file must hold to have the same basis without the store: tensors, and JSON data."""
+        tensors = {
+            "q": torch.as_tensor(self.q),
+            "near_pair": torch.as_tensor(self.near_pair),
+            "near_distance": torch.as_tensor(self.near_distance),
+            "modes": self._modes,
+            "nodes": self._nodes_J,
+            "largest": self._largest_V,
+        } | {f"table.{variant}": table for variant, table in enumerate(self._tables)}
+        content = {
+            "kinds": [asdict(kind) for kind in self.kinds],
+            "inside": [self.inside.start, self.inside.stop],
+            "ranges": self.ranges,
+            "largest_nm": self.largest_nm,
+            "extent": self.extent,
+            "error": self.error,
+            "attrs": self.attrs,
+        }
+        return tensors, content
+
+    @classmethod
+    def of_tensors(
+        cls, tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any], *, device: torch.device
+    ) -> DotBasis:
+        """The basis of `to_tensors`, with the same answers."""
+        basis = cls.__new__(cls)
+        basis._device, basis.attrs = device, dict(content["attrs"])
+        basis.q, basis.inside = tensors["q"].numpy(), slice(*content["inside"])
+        basis.near_pair, basis.near_distance = tensors["near_pair"].numpy(), tensors["near_distance"].numpy()
+        basis.ranges = {name: (float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+        basis.largest_nm, basis.extent = float(content["largest_nm"]), float(content["extent"])
+        basis.error = float(content["error"])
+        basis.kinds = tuple(Kind(**kind) for kind in content["kinds"])
+        basis.pairs = kind_pairs(len(basis.kinds))
+        n_variants = sum(name.startswith("table.") for name in tensors)
+        basis._tables = [tensors[f"table.{variant}"].to(device) for variant in range(n_variants)]
+        basis._modes, basis._nodes_J, basis._largest_V = (
+            tensors[name].to(device) for name in ("modes", "nodes", "largest")
+        )
+        basis._columns = [1, len(basis.kinds), len(basis.near_pair), len(basis._modes)]
+        return basis
 
     @property
     def step(self) -> float:
