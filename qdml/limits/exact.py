@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["exact_posterior"]
 
+
 def exact_posterior(
     recipe: AllaraRecipe,
     cell: int,

@@ -1,0 +1,413 @@
+"""Least squares through the world: from a measured pattern, and a start, to the posterior of its dots.
+
+The world (`qdml.augmentation.recipe.Recipe`) says what is expected of dots x = (ln D_v, ln σ, ε, ln b), of latents
+z ~ N(0, I) and a scale s. What explains a pattern y best minimises
+
+    χ²(x, z, s) = Σ_Q m (y - s I(x, z))² / V  +  |z|²,        V = s I / r + (φ s I)²
+
+r: photons per intensity, as the declared noise says; φ: error of the model that is in no latent, 0 for simulated
+patterns. With V of the current model in every step this is Fisher scoring: where φ = 0 it ends where the Poisson
+likelihood does. Levenberg-Marquardt, all patterns of a batch at once, each with its own damping, until a further step
+promises less than 0.02 of χ²; main parameters stay within their bounds, and every value in between is as likely.
+
+The posterior is Laplace's, JᵀV⁻¹J + 1 at the minimum with all latents marginalised. Where the residual is larger than
+noise can make it (measured patterns: errors of the world), it is widened by s²τ as in `qdml.fitting.profile`: s² is χ²
+per point, τ over how many points the residual is correlated.
+
+Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), S start, T target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+
+from qdml.densities import TARGETS, GaussianMixture
+from qdml.limits.cramer_rao import information
+from qdml.limits.jacobian import recipe_jacobian
+from qdml.limits.unknowns import MAIN, MainPrior, main_of
+
+if TYPE_CHECKING:
+    from qdml.augmentation.recipe import Recipe, Setting
+    from qdml.observation import Observation
+
+__all__ = ["Refined", "correlated_points", "refine"]
+
+_STEPS = 20
+# A step that promises less of χ² ends the search: 1 is a standard deviation.
+_TOLERANCE = 0.02
+# Damping (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)), by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
+_LAMBDA, _MOST_LAMBDA, _LEAST_GAIN = 1e-3, 1e8, 1e-4
+# Steps of latents are cut here: none is changed by more than a large part of its prior at once.
+_LONGEST = 3.0
+# Standard deviations of χ² beyond which a residual is not counting noise.
+_BEYOND_NOISE = 4.0
+_SMALLEST_CORRELATION = 0.05
+_N = len(MAIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refined:
+    """What explains each pattern best, and how well it is known."""
+
+    posterior: GaussianMixture
+    """(B, 1) components in units of the targets, float64."""
+    values: torch.Tensor
+    """(B, N) float64, `MAIN` at the minimum."""
+    variant: torch.Tensor
+    """(B,) int64, of the hypothesis with the largest evidence."""
+    z: torch.Tensor
+    """(B, L) float32 latents."""
+    intensity: torch.Tensor
+    """(B, Q) float32, the fitted pattern in the unit of the observation."""
+    cost: torch.Tensor
+    """(B,) float64, χ² with |z|² at the minimum."""
+    chi2: torch.Tensor
+    """(B,) float64, s²: χ² of the points per point that is not used up by an unknown."""
+    unit: torch.Tensor
+    """(B,) float64, s²τ by which the posterior has been widened; 1 where the noise explains the residual."""
+    log_evidence: torch.Tensor
+    """(B,) float64, ln of the evidence of `variant` in Laplace's approximation, up to a constant of the pattern."""
+    converged: torch.Tensor
+    """(B,) bool."""
+    steps: torch.Tensor
+    """(B,) int64, evaluations of derivatives."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @staticmethod
+    def cat(parts: list[Refined]) -> Refined:
+        """Several batches as one."""
+        joined = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(Refined)
+            if field.name != "posterior"
+        }
+        return Refined(posterior=GaussianMixture.cat([part.posterior for part in parts]), **joined)
+
+
+@torch.no_grad()
+def refine(
+    recipe: Recipe,
+    observation: Observation,
+    setting: Setting,
+    start: GaussianMixture | torch.Tensor,
+    *,
+    prior: MainPrior | None = None,
+    variants: tuple[int, ...] = (0,),
+    model_error: float = 0.0,
+    steps: int = _STEPS,
+    rows: int = 16,
+) -> Refined:
+    """Fit every pattern of a batch.
+
+    Args:
+        recipe: the world.
+        observation: measured, or drawn.
+        setting: what is known of the measurements.
+        start: a posterior (a network's), whose mean is taken, or (B, T) targets, or (S, B, T) several starts, of
+            which the one with the lowest χ² is kept.
+        prior: ranges of the main parameters; None for those of the recipe's dots.
+        variants: hypotheses about the structure; the one with the largest evidence is kept.
+        model_error: φ.
+        steps: most steps of a search.
+        rows: patterns at a time.
+
+    Raises:
+        ValueError: starts, settings and patterns are not of one number; a pattern has no visible point.
+    """
+    prior = _prior_of(recipe) if prior is None else prior
+    start_SBT = start.moments()[0] if isinstance(start, GaussianMixture) else start
+    start_SBT = start_SBT[None] if start_SBT.ndim == 2 else start_SBT
+    n = len(observation)
+    if start_SBT.shape[1:] != (n, len(TARGETS)) or len(setting) != n:
+        raise ValueError(
+            f"refine: {n} patterns need {n} settings and starts of the shape ({n}, {len(TARGETS)}); got {len(setting)} "
+            f"settings and starts {tuple(start_SBT.shape)}"
+        )
+    empty = observation.mask.sum(dim=1) == 0
+    if bool(empty.any()):
+        raise ValueError(f"refine: pattern {int(torch.nonzero(empty)[0])} has no visible point")
+    parts = []
+    for first in range(0, n, rows):
+        part = slice(first, first + rows)
+        tried = [
+            _fit(
+                recipe,
+                observation.take(part),
+                setting.take(part),
+                one[part],
+                prior,
+                variant,
+                model_error,
+                steps,
+            )
+            for variant in variants
+            for one in start_SBT
+        ]
+        parts.append(tried[0] if len(tried) == 1 else _best(tried))
+    return Refined.cat(parts)
+
+
+def correlated_points(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
+    """(B,) τ: over how many points a residual is one observation, at least 1.
+
+    The integrated autocorrelation up to its first value below 0.05, as in `qdml.fitting.profile`.
+
+    Args:
+        residual_BQ: weighted.
+        mask_BQ: 1 where visible.
+    """
+    n = residual_BQ.shape[1]
+    mean_B1 = (residual_BQ * mask_BQ).sum(dim=1, keepdim=True) / mask_BQ.sum(dim=1, keepdim=True)
+    spectrum = torch.fft.rfft((residual_BQ - mean_B1) * mask_BQ, 2 * n, dim=1)
+    lagged = torch.fft.irfft(spectrum.abs() ** 2, dim=1)[:, : n // 2]
+    rho = lagged[:, 1:] / lagged[:, :1].clamp(min=1e-300)
+    inside = torch.cumprod((rho >= _SMALLEST_CORRELATION).to(rho), dim=1)
+    return 1 + 2 * (rho * inside).sum(dim=1)
+
+
+def _prior_of(recipe: Recipe) -> MainPrior:
+    if recipe.basis is None:
+        raise ValueError("refine: the recipe has no dots to take ranges from; give `prior`")
+    return MainPrior.of_ranges(recipe.basis.ranges, recipe.basis.device)
+
+
+def _best(tried: list[Refined]) -> Refined:
+    """For each pattern the search of the largest evidence; searches of one variant differ in χ² alone."""
+    evidence_SB = torch.stack([one.log_evidence for one in tried])
+    winner_B = evidence_SB.argmax(dim=0)
+    row_B = torch.arange(len(winner_B), device=winner_B.device)
+
+    def chosen(values: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(values)[winner_B, row_B]
+
+    joined = {
+        field.name: chosen([getattr(one, field.name) for one in tried])
+        for field in fields(Refined)
+        if field.name != "posterior"
+    }
+    posterior = {
+        name: chosen([getattr(one.posterior, name) for one in tried])
+        for name in ("logits", "mean", "scale_tril")
+    }
+    return Refined(posterior=GaussianMixture(**posterior), **joined)
+
+
+class _Rows:
+    """Some patterns of a search: what was measured, and the world at trial values."""
+
+    def __init__(
+        self, recipe: Recipe, observation: Observation, setting: Setting, variant: int, model_error: float
+    ) -> None:
+        self.recipe, self.setting = recipe, setting
+        self.variant_B = torch.full((len(observation),), variant, device=observation.mask.device)
+        self.mask = observation.mask.double()
+        mean_B1 = (observation.intensity * self.mask).sum(dim=1, keepdim=True) / self.mask.sum(
+            dim=1, keepdim=True
+        )
+        #: (B, 1) what intensities have been divided by.
+        self.mean = mean_B1.clamp(min=1e-30)
+        self.y = torch.where(self.mask > 0, observation.intensity.double() / self.mean, 0.0)
+        noise = torch.where(self.mask > 0, observation.noise.double() / self.mean, 1.0)
+        # Declared variance per intensity: of counts N declared as max(N, 1)^½ exactly 1/r.
+        self.per_intensity = noise**2 / torch.maximum(self.y, noise).clamp(min=1e-30)
+        self.model_error = model_error
+
+    def weight(self, model_BQ: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(b, Q) 1/V."""
+        model = model_BQ.clamp(min=1e-9)
+        return self.mask[index] / (self.per_intensity[index] * model + (self.model_error * model) ** 2).clamp(
+            min=1e-30
+        )
+
+    def value(self, theta_BU: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(b, Q) float64 s I."""
+        main = main_of(theta_BU[:, :_N], self.variant_B[index])
+        expected = self.recipe.expected(main, self.setting.take(index), theta_BU[:, _N:-1].float())
+        return theta_BU[:, -1:].exp() * expected.intensity.double()
+
+    def slopes(self, theta_BU: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(b, Q, U) float32 its derivatives."""
+        main = main_of(theta_BU[:, :_N], self.variant_B[index])
+        expected, slopes_BQU = recipe_jacobian(
+            self.recipe, main, self.setting.take(index), theta_BU[:, _N:-1].float()
+        )
+        scale_B11 = theta_BU[:, -1].exp().float()[:, None, None]
+        return scale_B11 * torch.cat([slopes_BQU, expected.intensity[..., None]], dim=2)
+
+
+def _fit(
+    recipe: Recipe,
+    observation: Observation,
+    setting: Setting,
+    start_BT: torch.Tensor,
+    prior: MainPrior,
+    variant: int,
+    model_error: float,
+    steps: int,
+) -> Refined:
+    """One search for each pattern."""
+    rows = _Rows(recipe, observation, setting, variant, model_error)
+    n, n_latents, device = len(observation), len(recipe.space), observation.mask.device
+    theta = torch.zeros((n, _N + n_latents + 1), dtype=torch.float64, device=device)
+    theta[:, :_N] = (prior.low + prior.high) / 2
+    theta[:, : len(TARGETS)] = start_BT.double()
+    theta[:, :_N] = theta[:, :_N].clamp(prior.low, prior.high)
+    known = torch.zeros(theta.shape[1], dtype=torch.float64, device=device)
+    known[_N:-1] = 1
+    free = torch.ones(theta.shape[1], dtype=torch.bool, device=device)
+    free[:_N] = prior.free.to(device)
+    search = _Search(rows, theta, known=known, free=free, prior=prior)
+    search.run(steps)
+    return search.result(variant)
+
+
+class _Search:
+    """Levenberg-Marquardt for a batch."""
+
+    def __init__(
+        self, rows: _Rows, theta: torch.Tensor, *, known: torch.Tensor, free: torch.Tensor, prior: MainPrior
+    ) -> None:
+        self.rows, self.theta, self.known, self.free, self.prior = rows, theta, known, free, prior
+        n, n_free = len(theta), int(free.sum())
+        self.all = torch.arange(n, device=theta.device)
+        self.columns = torch.nonzero(free)[:, 0]
+        #: Bounds of the free unknowns.
+        infinite = torch.full((theta.shape[1],), torch.inf, dtype=torch.float64, device=theta.device)
+        self.low, self.high = -infinite, infinite.clone()
+        self.low[:_N], self.high[:_N] = prior.low.to(theta.device), prior.high.to(theta.device)
+        self.low, self.high = self.low[self.columns], self.high[self.columns]
+        self.model = rows.value(theta, self.all)
+        self.matrix = theta.new_zeros((n, n_free, n_free))
+        self.gradient = theta.new_zeros((n, n_free))
+        self.damping = theta.new_full((n,), _LAMBDA)
+        self.growth = theta.new_full((n,), 2.0)
+        self.converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
+        self.steps = torch.zeros(n, dtype=torch.int64, device=theta.device)
+
+    def cost(
+        self, theta: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, index: torch.Tensor
+    ) -> torch.Tensor:
+        """(b,) χ²; what is not finite costs more than anything."""
+        points = (weight * (self.rows.y[index] - model) ** 2).sum(dim=1)
+        cost = points + (self.known * theta**2).sum(dim=1)
+        return torch.where(torch.isfinite(cost), cost, torch.inf)
+
+    def run(self, steps: int) -> None:
+        """Search until every pattern has converged, or no steps are left."""
+        active, stale = self.all, self.all
+        for _ in range(steps):
+            if len(stale):
+                self.derive(stale)
+            theta, model = self.theta[active], self.model[active]
+            step, promised = self.step(active)
+            trial = theta.clone()
+            trial[:, self.columns] += step
+            tried = self.rows.value(trial, active)
+            weight = self.rows.weight(model, active)
+            gained = self.cost(theta, model, weight, active) - self.cost(trial, tried, weight, active)
+            gain = gained / promised.clamp(min=1e-300)
+            better = (promised > 0) & (gain > _LEAST_GAIN)
+            self.theta[active] = torch.where(better[:, None], trial, theta)
+            self.model[active] = torch.where(better[:, None], tried, model)
+            damping, growth = self.damping[active], self.growth[active]
+            shrunk = (damping * (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3)).clamp(min=1e-9)
+            self.damping[active] = torch.where(better, shrunk, damping * growth)
+            self.growth[active] = torch.where(better, 2.0, 2 * growth)
+            # A damped step promises little wherever it is.
+            done = (promised >= 0) & (promised < _TOLERANCE) & (damping < 1)
+            self.converged[active] = done
+            going = ~done & (self.damping[active] < _MOST_LAMBDA)
+            stale, active = active[going & better], active[going]
+            if len(active) == 0:
+                break
+
+    def derive(self, index: torch.Tensor) -> None:
+        """Matrix and gradient at the present values of some patterns."""
+        theta, model = self.theta[index], self.model[index]
+        slopes = self.rows.slopes(theta, index)[..., self.columns]
+        weight = self.rows.weight(model, index)
+        known = self.known[self.columns]
+        self.matrix[index] = information(slopes, weight, known)
+        pull = weight * (self.rows.y[index] - model)
+        self.gradient[index] = (slopes.double().mT @ pull[..., None])[..., 0] - known * theta[:, self.columns]
+        self.steps[index] += 1
+
+    def step(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, free) the damped step, and (b,) by how much it promises to lower χ²."""
+        theta, gradient = self.theta[index][:, self.columns], self.gradient[index]
+        matrix, diagonal = self.matrix[index], self.matrix[index].diagonal(dim1=1, dim2=2).clamp(min=1e-12)
+        # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
+        # again.
+        held = ((theta <= self.low) & (gradient < 0)) | ((theta >= self.high) & (gradient > 0))
+        step = torch.zeros_like(theta)
+        for _ in range(len(MAIN)):
+            fixed = torch.where(held, step, 0.0)
+            pull = gradient - (matrix @ fixed[..., None])[..., 0]
+            # Unit diagonal: unknowns differ by orders of magnitude in scale.
+            scale = torch.where(held, 0.0, diagonal.rsqrt())
+            scaled = matrix * scale[:, :, None] * scale[:, None, :]
+            scaled.diagonal(dim1=1, dim2=2).copy_(1 + self.damping[index][:, None].expand_as(scale))
+            solved = torch.linalg.solve_ex(scaled, (pull * scale)[..., None])[0][..., 0]
+            step = torch.where(held, fixed, torch.nan_to_num(solved * scale))
+            bounded = (theta + step).clamp(self.low, self.high) - theta
+            passed = ~held & (bounded != step)
+            step = torch.where(passed, bounded, step)
+            if not bool(passed.any()):
+                break
+            held = held | passed
+        longest = step[:, self.columns >= _N].abs().amax(dim=1, keepdim=True)
+        step = step * (_LONGEST / longest.clamp(min=_LONGEST))
+        promised = 2 * (gradient * step).sum(dim=1) - (step * (matrix @ step[..., None])[..., 0]).sum(dim=1)
+        return step, promised
+
+    def result(self, variant: int) -> Refined:
+        """What the search has found."""
+        rows, theta, index = self.rows, self.theta, self.all
+        weight = rows.weight(self.model, index)
+        residual = weight.sqrt() * (rows.y - self.model)
+        cost = self.cost(theta, self.model, weight, index)
+        # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
+        known = torch.zeros_like(self.known)
+        known[:_N] = self.prior.information
+        matrix = self.matrix.clone()
+        matrix.diagonal(dim1=1, dim2=2).add_(known[self.columns])
+        scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
+        unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
+        factor = torch.linalg.cholesky_ex(unit_diagonal)[0]
+        inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
+        log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
+        # Unknowns use up points by as much as data rather than the prior fix them.
+        used = inverse.shape[1] - (inverse.diagonal(dim1=1, dim2=2) * (self.known + known)[self.columns]).sum(
+            dim=1
+        )
+        points = rows.mask.sum(dim=1)
+        degrees = (points - used).clamp(min=1)
+        chi2 = (residual**2).sum(dim=1) / degrees
+        beyond = chi2 > 1 + _BEYOND_NOISE * (2 / degrees).sqrt()
+        unit = torch.where(beyond, chi2 * correlated_points(residual, rows.mask), 1.0)
+        targets = torch.nonzero(self.free[: len(TARGETS)])[:, 0]
+        covariance = torch.diag_embed(theta.new_full((len(theta), len(TARGETS)), 1e-12))
+        m = len(targets)
+        covariance[:, targets[:, None], targets[None, :]] = unit[:, None, None] * inverse[:, :m, :m]
+        return Refined(
+            posterior=GaussianMixture(
+                logits=theta.new_zeros((len(theta), 1)),
+                mean=theta[:, None, : len(TARGETS)].clone(),
+                scale_tril=torch.linalg.cholesky(covariance)[:, None],
+            ),
+            values=theta[:, :_N].clone(),
+            variant=rows.variant_B,
+            z=theta[:, _N:-1].float(),
+            intensity=(self.model * rows.mean).float(),
+            cost=cost,
+            chi2=chi2,
+            unit=unit,
+            log_evidence=-0.5 * (cost / unit + log_det),
+            converged=self.converged,
+            steps=self.steps,
+        )

@@ -1,0 +1,157 @@
+"""`refine` on a world with a known answer: it reaches the bound, says how well it knows, from any start."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from analytic_recipe import AnalyticRecipe, dots, prior
+
+from qdml.densities import GaussianMixture
+from qdml.limits.cramer_rao import cramer_rao, rmse_over_bound
+from qdml.limits.unknowns import values_of
+from qdml.refine import correlated_points, refine
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """96 patterns, their truth, and starts that are off by 10 % in size and by a factor 1.5 in dispersion."""
+    generator = torch.Generator().manual_seed(0)
+    n, recipe = 96, AnalyticRecipe(3e3)
+    main, setting = dots(n, generator), recipe.setting(n)
+    z_BL = recipe.space.draw(n, generator)
+    observation = recipe.observe(recipe.expected(main, setting, z_BL), generator)
+    truth = values_of(main)[:, :3]
+    start = truth + torch.randn(truth.shape, generator=generator) * torch.tensor([0.1, 0.4, 0.001])
+    return recipe, observation, setting, main, z_BL, truth, start
+
+
+@pytest.fixture(scope="module")
+def found(measured):
+    recipe, observation, setting, _, _, _, start = measured
+    return refine(recipe, observation, setting, start, prior=prior())
+
+
+def test_reaches_the_bound(measured, found) -> None:
+    recipe, _, setting, main, z_BL, truth, _ = measured
+    bound = cramer_rao(recipe, main, setting, z_BL, prior()).diagonal(dim1=1, dim2=2).sqrt()
+    ratio = rmse_over_bound(found.posterior.moments()[0] - truth, bound)
+    assert bool(found.converged.all())
+    # 96 patterns: good to 1/√192 = 7 %; three times that.
+    assert ratio.tolist() == pytest.approx([1, 1, 1], abs=0.22)
+
+
+def test_is_as_sure_as_it_may_be(measured, found) -> None:
+    truth = measured[5]
+    mean, covariance = found.posterior.moments()
+    inside = (mean - truth).abs() < covariance.diagonal(dim1=1, dim2=2).sqrt()
+    # 68 % of 288 answers, of three correlated quantities: good to about 4 %; three times that.
+    assert float(inside.float().mean()) == pytest.approx(0.68, abs=0.12)
+    assert float(found.chi2.mean()) == pytest.approx(1, abs=0.03)
+    assert float((found.unit == 1).float().mean()) > 0.95
+
+
+def test_other_starts_end_in_the_same_minimum(measured, found) -> None:
+    recipe, observation, setting, _, _, truth, _ = measured
+    few = slice(0, 12)
+    away = truth[few] + torch.tensor([0.15, -0.3, 0.001])
+    again = refine(recipe, observation.take(few), setting.take(few), away, prior=prior())
+    spread = again.posterior.moments()[1].diagonal(dim1=1, dim2=2).sqrt()
+    assert float(((again.values - found.values[few])[:, :3] / spread).abs().max()) < 0.1
+
+
+def test_of_several_starts_the_best_is_kept(measured, found) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 6)
+    hopeless = torch.tensor([0.75, -1.3, 0.005]).expand(6, 3)
+    starts = torch.stack([hopeless, start[few]])
+    both = refine(recipe, observation.take(few), setting.take(few), starts, prior=prior())
+    assert bool((both.cost <= found.cost[few] + 0.1).all())
+
+
+def test_scale_and_batch_size_change_nothing(measured, found) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 5)
+    one = observation.take(few)
+    scaled = type(one)(
+        intensity=7 * one.intensity, noise=7 * one.noise, mask=one.mask, conditions=one.conditions
+    )
+    again = refine(recipe, scaled, setting.take(few), start[few], prior=prior(), rows=2)
+    assert torch.allclose(again.values, found.values[few], atol=1e-5)
+    assert torch.allclose(again.intensity, 7 * found.intensity[few], rtol=1e-4)
+
+
+def test_start_may_be_a_posterior(measured, found) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 3)
+    density = GaussianMixture(
+        logits=torch.zeros(3, 1),
+        mean=start[few, None].float(),
+        scale_tril=0.1 * torch.eye(3).expand(3, 1, 3, 3),
+    )
+    again = refine(recipe, observation.take(few), setting.take(few), density, prior=prior())
+    assert torch.allclose(again.values, found.values[few], atol=1e-4)
+
+
+def test_a_wrong_world_widens_the_posterior(measured, found) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 8)
+    one = observation.take(few)
+    wave = 1 + 0.2 * torch.sin(9 * recipe.q)
+    wrong = type(one)(
+        intensity=one.intensity * wave, noise=one.noise, mask=one.mask, conditions=one.conditions
+    )
+    again = refine(recipe, wrong, setting.take(few), start[few], prior=prior())
+    assert float(again.unit.min()) > 2
+    widths = [
+        result.posterior.moments()[1][:, 0, 0].sqrt()
+        for result in (again, refine(recipe, one, setting.take(few), start[few], prior=prior()))
+    ]
+    assert bool((widths[0] > 1.4 * widths[1]).all())
+    # A model error that is allowed for makes χ² smaller.
+    allowed = refine(recipe, wrong, setting.take(few), start[few], prior=prior(), model_error=0.1)
+    assert bool((allowed.chi2 < again.chi2).all())
+
+
+def test_masked_points_are_not_looked_at(measured) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 2)
+    one = observation.take(few)
+    mask = one.mask.clone()
+    mask[:, :60] = 0
+    spoiled = one.intensity.clone()
+    spoiled[:, :60] = 1e6
+    results = [
+        refine(
+            recipe, type(one)(intensity=y, noise=one.noise, mask=mask, conditions=one.conditions),
+            setting.take(few), start[few], prior=prior(),
+        )
+        for y in (one.intensity, spoiled)
+    ]  # fmt: skip
+    assert torch.equal(results[0].values, results[1].values)
+
+
+def test_a_residual_of_waves_is_few_observations() -> None:
+    generator = torch.Generator().manual_seed(3)
+    white = torch.randn((4, 2000), generator=generator, dtype=torch.float64)
+    smooth = torch.nn.functional.avg_pool1d(white[:, None], 10, stride=1)[:, 0]
+    full = torch.ones_like
+    assert float(correlated_points(white, full(white)).max()) < 1.5
+    # Means of ten points: the autocorrelation falls linearly over ten, and 1 + 2 Σ ρ = 10.
+    assert float(correlated_points(smooth, full(smooth)).mean()) == pytest.approx(10, rel=0.25)
+
+
+def test_bad_input_is_refused(measured) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    with pytest.raises(ValueError, match=r"96 patterns need 96 settings and starts of the shape \(96, 3\)"):
+        refine(recipe, observation, setting, start[:4], prior=prior())
+    blind = type(observation)(
+        intensity=observation.intensity[:2], noise=observation.noise[:2], mask=0 * observation.mask[:2],
+        conditions=observation.conditions[:2],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="pattern 0 has no visible point"):
+        refine(recipe, blind, setting.take(slice(0, 2)), start[:2], prior=prior())
+    with pytest.raises(ValueError, match="give `prior`"):
+        refine(recipe, observation, setting, start)
