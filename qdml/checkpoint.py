@@ -1,7 +1,7 @@
 """A model's folder: best weights, card, resumable state. Weights are safetensors, everything else is JSON.
 
     MODEL/model.safetensors        best weights
-    MODEL/card.json                architecture, classes, Q grid, input, store, recipe, metrics, versions
+    MODEL/card.json                what it answers, for which dots, instruments and Q; how it was made; metrics
     MODEL/last/state.safetensors   weights and optimiser tensors of the last checkpoint; its scalars in the header
     MODEL/metrics.jsonl            one line per look at the validation split
     MODEL/learning_curve.png, MODEL/tensorboard/
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,18 @@ from qdml.config import TrainConfig, read_config
 
 __all__ = ["CARD_VERSION", "ModelFolder", "load_model", "read_card", "training_config"]
 
-CARD_VERSION = 2
+CARD_VERSION = 3
 
 # What may differ between the parts of one training run: where it runs and where things lie.
-_NOT_IDENTITY = ("output", "device.name", "data.store", "trainer.threads", "trainer.checkpoint_every")
+_NOT_IDENTITY = (
+    "output",
+    "device.name",
+    "data.store",
+    "trainer.threads",
+    "trainer.checkpoint_every",
+    "trainer.check_every",
+    "trainer.stop_after_minutes",
+)
 
 
 class ModelFolder:
@@ -68,16 +76,22 @@ class ModelFolder:
         _replace(self.path / "model.safetensors", save(_on_cpu(model.state_dict())))
 
     def save_state(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scalars: Mapping[str, Any]
+        self,
+        model: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        scalars: Mapping[str, Any],
     ) -> None:
         """Replace the resumable state: tensors, and JSON scalars in the header of the same file."""
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        for index, entries in optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{index}.{name}": value for name, value in entries.items()})
+        for number, optimizer in enumerate(optimizers):
+            for index, entries in optimizer.state_dict()["state"].items():
+                tensors.update({f"optimizer.{number}.{index}.{key}": entries[key] for key in entries})
         _replace(self._state, save(_on_cpu(tensors), metadata={"scalars": json.dumps(scalars)}))
 
-    def load_state(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Fill model and optimiser, return the scalars.
+    def load_state(
+        self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Any]:
+        """Fill model and optimisers, return the scalars.
 
         Raises:
             ValueError: the file is damaged.
@@ -92,12 +106,15 @@ class ModelFolder:
             ) from error
         prefix = "model."
         model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        states: list[dict[int, dict[str, torch.Tensor]]] = [{} for _ in optimizers]
         for key, value in tensors.items():
             if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+                _, number, index, name = key.split(".")
+                states[int(number)].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
         return dict(scalars)
 
     def keep_metrics(self, step: int) -> None:
@@ -171,7 +188,7 @@ def load_model(
 
     card = read_card(folder)
     config = training_config(card)
-    module = build_model(config.network, config.classes, card["q"]["size"])
+    module = build_model(config.network, config.classes, card["q"]["size"], len(card["conditions"]))
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
         raise ValueError(f"{folder} has no weights yet; run its qd-train command until the first evaluation")

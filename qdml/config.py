@@ -296,7 +296,8 @@ class TrainConfig:
     """One run of `qd-train`."""
 
     data: StoreDataConfig | EnsembleDataConfig
-    classes: ClassConfig
+    classes: ClassConfig | None
+    """None for a posterior that is not to be compared with classifiers."""
     augment: AllaraConfig | InstrumentRecipeConfig
     network: AllConvConfig | ResidualMlpConfig | PosteriorConfig
     optim: AdamConfig | MuonConfig
@@ -313,6 +314,15 @@ class TrainConfig:
             self.trainer.batch % self.data.lanes == 0,
             f"trainer.batch must be a multiple of data.lanes={self.data.lanes}, got {self.trainer.batch}",
         )
+        require(
+            self.task == "posterior" or self.classes is not None,
+            f"network={self.network.name} tells classes apart and needs them; choose classes=NAME",
+        )
+
+    @property
+    def task(self) -> Literal["classes", "posterior"]:
+        """What the network answers with."""
+        return "posterior" if isinstance(self.network, PosteriorConfig) else "classes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

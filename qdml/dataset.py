@@ -1,8 +1,9 @@
-"""Shards of a store -> batches, the same for any number of processes.
+"""Samples of a store -> batches, the same for any number of processes.
 
 The shards are dealt to a fixed number of *lanes* (shard i to lane i mod lanes), the lanes to processes (lane l to rank
-l mod world). A process reads the shards of its lanes once, into memory. Every global batch takes batch/lanes rows from
-each lane, in an order that the lane's own permutations give; so which process serves a lane changes nothing.
+l mod world). A process reads the samples of its lanes once, into memory. Every global batch takes batch/lanes rows from
+each lane, in an order that the lane's own permutations give; so which process serves a lane changes nothing. Lanes of
+endless data (`ensemble`) learn from draws of their own instead and look at the samples for validation alone.
 
 Splits are by base pattern: a permutation of the sample indices, seeded, before anything is augmented.
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,12 +26,14 @@ import torch
 if TYPE_CHECKING:
     from hpc.store import Store
     from qdml.augmentation.recipe import Main
-    from qdml.config import ClassConfig, DataConfig
+    from qdml.config import ClassConfig, DataConfig, StoreDataConfig
 
 __all__ = [
     "Lane",
     "Rows",
+    "StoreLane",
     "check_classes",
+    "deal_samples",
     "fingerprint",
     "lane_generator",
     "nearest_class",
@@ -87,36 +91,61 @@ class Rows:
 
     def take(self, index: torch.Tensor | slice) -> Rows:
         """Some of the rows."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Rows(**{name: None if value is None else value[index] for name, value in values.items()})
+        return Rows._of(lambda name: None if getattr(self, name) is None else getattr(self, name)[index])
+
+    @staticmethod
+    def cat(parts: Sequence[Rows]) -> Rows:
+        """The rows of several, one after the other; all of them with patterns, or none."""
+
+        def column(name: str) -> torch.Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        return Rows._of(column)
+
+    @staticmethod
+    def _of(column: Callable[[str], Any]) -> Rows:
+        return Rows(**{field.name: column(field.name) for field in fields(Rows)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """One stream of batches: the patterns of its shards, on the device."""
+class Lane(ABC):
+    """One stream of batches, on the device."""
 
     number: int
-    train: Rows
     validation: Rows
+    """Samples of the store that are never learned from."""
     seed: int
 
+    @abstractmethod
     def batch(self, step: int, size: int) -> Rows:
-        """The lane's rows of one step: its epochs one after the other, each in an order of its own.
+        """The lane's rows of one step: they depend on the step alone, so a resumed run needs no state."""
 
-        The order depends on the step alone, so a resumed run needs no state.
-        """
+    def validation_batches(self, size: int) -> Iterator[Rows]:
+        """The validation rows in order, at most `size` at a time."""
+        for start in range(0, len(self.validation), size):
+            yield self.validation.take(slice(start, start + size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLane(Lane):
+    """The training samples of some shards, epoch after epoch, each in an order of its own."""
+
+    train: Rows
+
+    def batch(self, step: int, size: int) -> Rows:
+        """Rows step·size and the next ones of the endless sequence of epochs."""
         n = len(self.train)
         position = np.arange(step * size, (step + 1) * size)
         order = np.empty(size, dtype=np.int64)
         for epoch in range(position[0] // n, position[-1] // n + 1):
             here = position // n == epoch
             order[here] = _permutation(n, self.seed, self.number, int(epoch))[position[here] % n]
-        return self.train.take(torch.from_numpy(order).to(self.train.diameter.device))
-
-    def validation_batches(self, size: int) -> Iterator[Rows]:
-        """The validation rows in order, at most `size` at a time."""
-        for start in range(0, len(self.validation), size):
-            yield self.validation.take(slice(start, start + size))
+        device = self.train.diameter.device
+        # From pinned memory the copy does not wait for the device.
+        index = torch.from_numpy(order)
+        index = index.pin_memory() if device.type == "cuda" else index
+        return self.train.take(index.to(device, non_blocking=True))
 
 
 @lru_cache(maxsize=64)
@@ -136,12 +165,12 @@ def split_samples(n: int, train: float, validation: float, seed: int) -> dict[st
 
     Args:
         n: number of base patterns.
-        train: fraction to learn from.
+        train: fraction to learn from; 0 where every sample is held out (`data=ensemble`).
         validation: fraction to choose weights with.
         seed: of the permutation.
 
     Returns:
-        `train`, `validation`, `test` -> sorted int64 indices; together every sample once.
+        `train`, `validation`, `test` -> sorted int64 indices; together every sample once. `train` may be empty.
 
     Raises:
         ValueError: a split would be empty.
@@ -150,7 +179,7 @@ def split_samples(n: int, train: float, validation: float, seed: int) -> dict[st
     ends = round(train * n), round((train + validation) * n)
     parts = {"train": order[: ends[0]], "validation": order[ends[0] : ends[1]], "test": order[ends[1] :]}
     for name, part in parts.items():
-        if part.size == 0:
+        if part.size == 0 and not (name == "train" and train == 0):
             raise ValueError(
                 f"the {name} split of {n} patterns would be empty; simulate more, or change data.train and "
                 "data.validation"
@@ -184,30 +213,25 @@ def check_classes(store: Store, classes: ClassConfig) -> None:
             )
 
 
-def read_lanes(
-    store: Store,
-    config: DataConfig,
-    *,
-    seed: int,
-    rank: int,
-    world: int,
-    device: torch.device,
-    intensity: bool = True,
-) -> list[Lane]:
-    """Read the lanes of one process.
+def deal_samples(
+    store: Store, config: DataConfig, *, seed: int, rank: int, world: int
+) -> dict[int, dict[str, np.ndarray]]:
+    """The samples of the lanes of one process.
 
     Args:
         store: a finished store.
         config: lanes and split fractions.
-        seed: of splits and orders.
+        seed: of the splits.
         rank: number of this process.
         world: number of processes.
-        device: where the rows are kept.
-        intensity: whether rows hold their patterns (`Recipe.needs_intensity`); otherwise the shards are not read.
+
+    Returns:
+        Lane -> {"train": (n,) int64, "validation": (m,) int64} sorted indices; no training samples where
+        `config.train` is 0.
 
     Raises:
-        ValueError: the lanes cannot be dealt to the processes or the shards to the lanes, a lane has no rows of a
-            split, or the store holds values that are not finite.
+        ValueError: the lanes cannot be dealt to the processes or the shards to the lanes, or a lane has no samples of a
+            split.
     """
     if config.lanes % world:
         raise ValueError(
@@ -221,20 +245,52 @@ def read_lanes(
             f"{len(store.shards)} shards; lower data.lanes or simulate with a smaller store.rows_per_shard"
         )
     splits = split_samples(store.n_samples, config.train, config.validation, seed)
-    lanes = []
+    dealt = {}
     for number in range(rank, config.lanes, world):
         index = np.concatenate([np.arange(*shard) for shard in store.shards[number :: config.lanes]])
-        parts = {}
-        for name in ("train", "validation"):
-            chosen = index[np.isin(index, splits[name])]
-            if not chosen.size:
+        dealt[number] = {name: index[np.isin(index, splits[name])] for name in ("train", "validation")}
+        for name, chosen in dealt[number].items():
+            if not chosen.size and splits[name].size:
                 raise ValueError(
                     f"lane {number} of {config.lanes} holds no pattern of the {name} split; lower data.lanes, or "
                     "simulate more patterns"
                 )
-            parts[name] = read_rows(store, chosen, device, intensity=intensity)
-        lanes.append(Lane(number=number, train=parts["train"], validation=parts["validation"], seed=seed))
-    return lanes
+    return dealt
+
+
+def read_lanes(
+    store: Store,
+    config: StoreDataConfig,
+    *,
+    seed: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+    intensity: bool = True,
+) -> list[StoreLane]:
+    """Read the lanes of one process.
+
+    Args:
+        store: a finished store.
+        config: lanes and split fractions.
+        seed: of splits and orders.
+        rank: number of this process.
+        world: number of processes.
+        device: where the rows are kept.
+        intensity: whether rows hold their patterns (`Recipe.needs_intensity`); otherwise the shards are not read.
+
+    Raises:
+        ValueError: the samples cannot be dealt (`deal_samples`), or the store holds values that are not finite.
+    """
+    return [
+        StoreLane(
+            number=number,
+            train=read_rows(store, parts["train"], device, intensity=intensity),
+            validation=read_rows(store, parts["validation"], device, intensity=intensity),
+            seed=seed,
+        )
+        for number, parts in deal_samples(store, config, seed=seed, rank=rank, world=world).items()
+    ]
 
 
 def read_rows(store: Store, index: np.ndarray, device: torch.device, *, intensity: bool = True) -> Rows:

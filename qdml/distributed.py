@@ -118,6 +118,16 @@ class Processes:
             value = box[0]
         return value
 
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in the order of their ranks, on every process."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
     def barrier(self) -> None:
         """Wait for the others."""
         self.any(False)
@@ -128,14 +138,10 @@ class Processes:
         Raises:
             Exception: this process's problem, or a ValueError with the first problem of another one.
         """
-        if self.world > 1:
-            import torch.distributed as dist
-
-            problems: list[Any] = [None] * self.world
-            dist.all_gather_object(problems, None if problem is None else str(problem), group=self._control)
-            if problem is None:
-                others = [text for text in problems if text is not None]
-                problem = ValueError(others[0]) if others else None
+        problems = self.gather(None if problem is None else str(problem))
+        others = [text for text in problems if text is not None]
+        if problem is None and others:
+            problem = ValueError(others[0])
         if problem is not None:
             raise problem
 

@@ -1,4 +1,10 @@
-"""How long the parts of a training step take."""
+"""How long the parts of a training step take.
+
+draw         which dots: rows of a store, or new ones from the ensemble
+world        what a measurement of them looks like, and the input of the network made of it
+network      forward and backward
+optimiser    the step of the weights
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,9 @@ import time
 
 import torch
 
-__all__ = ["Stopwatch"]
+__all__ = ["PARTS", "Stopwatch"]
+
+PARTS = ("draw", "world", "network", "optimiser")
 
 # Every so many steps the parts of a step are timed, which on a GPU means waiting for it.
 _TIMED_EVERY = 16
@@ -18,7 +26,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         """Time what `device` does."""
         self._device, self._running, self._last = device, False, 0.0
-        self._seconds: dict[str, list[float]] = {"rows": [], "augment": [], "network": []}
+        self._seconds: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def start(self, step: int) -> None:
         """Begin a step; the first ones of a process, which also allocate, are not timed."""
@@ -34,16 +42,21 @@ class Stopwatch:
             self._last = now
 
     def summary(self) -> dict[str, float] | None:
-        """Milliseconds of each part, and step time with data over step time on fixed data; None before any timing."""
-        if not self._seconds["network"]:
+        """Milliseconds of each part, and what data cost; None before any timing.
+
+        `with_rows_over_fixed_rows` is the step over the same step if the dots were always the same ones: what reading
+        or drawing costs. `with_data_over_fixed_batch` is the step over one with a ready input: everything that endless,
+        measured-looking data cost. The second is large where the network is small and the world is computed on a CPU.
+        """
+        if not self._seconds[PARTS[-1]]:
             return None
-        rows, augment, network = (1e3 * sum(part) / len(part) for part in self._seconds.values())
+        mean = {part: 1e3 * sum(seconds) / len(seconds) for part, seconds in self._seconds.items()}
+        step = sum(mean.values())
         return {
-            "rows_ms": rows,
-            "augment_ms": augment,
-            "network_ms": network,
-            "with_rows_over_fixed_rows": (rows + augment + network) / (augment + network),
-            "with_data_over_fixed_batch": (rows + augment + network) / network,
+            **{f"{part}_ms": mean[part] for part in PARTS},
+            "step_ms": step,
+            "with_rows_over_fixed_rows": step / (step - mean["draw"]),
+            "with_data_over_fixed_batch": step / (mean["network"] + mean["optimiser"]),
         }
 
     def _now(self) -> float:

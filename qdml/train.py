@@ -5,7 +5,8 @@
     srun python -m qdml.train ...                                                     one per task (slurm/train_ddp.sh)
 
 The number of processes changes the speed, not the result. Run the same command again after an interruption and it
-continues; SIGUSR1 makes it save its state after the current step and end with exit code 75 (run me again).
+continues; SIGUSR1, or the end of trainer.stop_after_minutes, makes it save its state after the current step and end
+with exit code 75 (run me again). Its steps are fixed when it begins: the learning rate falls to zero with the last one.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    import torch
+
     from hpc.store import Store
     from qdml.augmentation.recipe import Recipe
     from qdml.config import TrainConfig
+    from qdml.dataset import Lane, Rows
     from qdml.distributed import Processes
 
 __all__ = ["EXIT_REQUEUE", "main", "train"]
@@ -33,16 +38,27 @@ _log = logging.getLogger(__name__)
 #: EX_TEMPFAIL of sysexits.h: not finished, state saved, run the same command again.
 EXIT_REQUEUE = 75
 
+# Error of clean patterns from the basis, as a fraction of their peak: a tenth of what 10⁶ counts at the peak leave.
+_TOLERANCE = 1e-4
+
 
 class _StopSignal:
-    """SIGUSR1, seen between steps."""
+    """SIGUSR1, or the end of the minutes that this part of the training has, seen between steps."""
 
     def __init__(self) -> None:
-        self.received = False
+        self._received, self._deadline = False, float("inf")
         signal.signal(signal.SIGUSR1, self._receive)
 
     def _receive(self, number: int, frame: Any) -> None:
-        self.received = True
+        self._received = True
+
+    def after(self, minutes: float | None) -> None:
+        """Stop that long after now."""
+        if minutes is not None:
+            self._deadline = time.monotonic() + 60 * minutes
+
+    def __call__(self) -> bool:
+        return self._received or time.monotonic() > self._deadline
 
 
 def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[], bool]) -> int:
@@ -61,9 +77,11 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     """
     import torch
 
+    from qdml.basis_file import write_basis
     from qdml.checkpoint import ModelFolder
     from qdml.distributed import cpu_threads
     from qdml.models import build_model
+    from qdml.observation import CONDITIONS
     from qdml.trainer import Trainer
 
     main_process = processes.rank == 0
@@ -96,7 +114,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
         processes=processes,
         lanes=lanes,
         recipe=recipe,
-        model=build_model(config.network, config.classes, store.q.size),
+        model=build_model(config.network, config.classes, store.q.size, len(CONDITIONS)),
         q=torch.as_tensor(store.q),
         folder=folder,
         card=card,
@@ -105,6 +123,8 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     if state == "resumed":
         trainer.resume()
     else:
+        if main_process and recipe.basis is not None:
+            write_basis(folder.path, recipe.basis)
         if main_process:
             folder.keep_metrics(0)  # of a run that ended before its first checkpoint
         trainer.fit_whitening()
@@ -126,25 +146,46 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     return 0 if outcome == "finished" else EXIT_REQUEUE
 
 
-def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, Any, Any]:
-    """The store, this process's lanes of it, and the recipe."""
+def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane], Recipe]:
+    """The store, this process's lanes, and the recipe."""
     from hpc.store import open_store
     from qdml.augmentation.recipes import build_recipe
+    from qdml.config import EnsembleDataConfig
     from qdml.dataset import check_classes, read_lanes
+    from qdml.ensemble import check_ranges, ensemble_lanes
 
     store = open_store(config.data.store)
-    check_classes(store, config.classes)
+    if isinstance(config.data, EnsembleDataConfig):
+        check_ranges(config.data, store)
+    if config.classes is not None:
+        check_classes(store, config.classes)
+    if config.task == "posterior" and not (store.parameters["sigma"] > 0).all():
+        raise ValueError(
+            f"network={config.network.name} infers ln σ, and {store.path} holds monodisperse dots (σ = 0); simulate "
+            "with grid.sigma above 0"
+        )
     recipe = build_recipe(config.augment, store, processes.device)
-    lanes = read_lanes(
-        store,
-        config.data,
-        seed=config.seed,
-        rank=processes.rank,
-        world=processes.world,
-        device=processes.device,
-        atoms=recipe.atoms,
-    )
-    return store, lanes, recipe
+    place: dict[str, Any] = {
+        "seed": config.seed,
+        "rank": processes.rank,
+        "world": processes.world,
+        "device": processes.device,
+    }
+    lanes: Sequence[Lane]
+    if isinstance(config.data, EnsembleDataConfig):
+        patterns = _clean_patterns(store, processes.device) if recipe.needs_intensity else None
+        lanes = ensemble_lanes(store, config.data, **place, patterns=patterns)
+    else:
+        lanes = read_lanes(store, config.data, **place, intensity=recipe.needs_intensity)
+    return store, list(lanes), recipe
+
+
+def _clean_patterns(store: Store, device: torch.device) -> Callable[[Rows], torch.Tensor]:
+    """What `qd-simulate` would write for any dots of the store's basis."""
+    from qdml.basis import DotBasis, clean_patterns
+
+    basis = DotBasis(store, store.q, tolerance=_TOLERANCE, device=device, margin=0.0)
+    return lambda rows: clean_patterns(basis, rows, store.q)
 
 
 def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
@@ -154,19 +195,29 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
     from qdml.checkpoint import CARD_VERSION
     from qdml.config import as_mapping
     from qdml.dataset import fingerprint
+    from qdml.densities import TARGETS
+    from qdml.observation import CONDITIONS
 
+    classes = config.classes
     return {
         "card_version": CARD_VERSION,
         "finished": False,
+        # classes: probabilities of those below; posterior: a density of the targets.
+        "task": config.task,
+        "targets": list(TARGETS) if config.task == "posterior" else None,
+        "classes": classes and {"diameter_nm": list(classes.diameter_nm), "sigma": list(classes.sigma)},
         "architecture": as_mapping(config.network),
         "input": config.network.input,
-        "classes": {"diameter_nm": list(config.classes.diameter_nm), "sigma": list(config.classes.sigma)},
+        "conditions": list(CONDITIONS),
         "q": {
             "min": float(store.q[0]),
             "max": float(store.q[-1]),
             "step": float((store.q[-1] - store.q[0]) / (store.q.size - 1)),
             "size": int(store.q.size),
         },
+        "prior": _prior(config, store),
+        "materials": [store.attrs["material"]],
+        "variants": [one["title"] for one in store.attrs["variants"]],
         "store": {
             "fingerprint": fingerprint(store),
             "samples": store.n_samples,
@@ -175,6 +226,8 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
             "ranges": {name: [float(v.min()), float(v.max())] for name, v in store.parameters.items()},
             "config": store.attrs["config"],
         },
+        "recipe": config.augment.name,
+        "instruments": list(recipe.cells) if config.augment.name == "instrument" else None,
         # Ranges of the first and of the last visible Q [Å⁻¹] in each noise cell.
         "windows": [
             {"cell": cell, "first": list(first), "last": list(last)}
@@ -182,8 +235,54 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
         ],
         "training": as_mapping(config),
         "metrics": None,
+        "hardware": None,
+        "training_seconds": None,
         "software": {name: version(name) for name in ("debye-dots", "torch", "numpy", "safetensors")},
     }
+
+
+def _prior(config: TrainConfig, store: Store) -> dict[str, Any]:
+    """What dots a model has learned from: the ranges outside which it cannot answer."""
+    names = ("diameter", "sigma", "strain", "b_scale")
+    if config.data.name == "ensemble":
+        data = config.data
+        ranges = dict(zip(names, (data.diameter_nm, data.sigma, data.strain, data.b_scale), strict=True))
+        mean = data.mean
+    else:
+        ranges = {
+            name: (float(store.parameters[name].min()), float(store.parameters[name].max())) for name in names
+        }
+        mean = "number"
+    return {
+        "source": config.data.name,
+        # Of which mean the range of diameters is.
+        "mean": mean,
+        "diameter_nm": list(ranges["diameter"]),
+        **{name: list(ranges[name]) for name in names[1:]},
+    }
+
+
+def _hardware(processes: Processes) -> dict[str, Any]:
+    """What a model was trained on."""
+    import torch
+
+    on_gpu = processes.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(processes.device) if on_gpu else _cpu_name(),
+        "processes": processes.world,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    """The model of this machine's CPU, as the system knows it."""
+    import platform
+    from pathlib import Path
+
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _finish(trainer: Any, *, finished: bool) -> None:
@@ -195,13 +294,19 @@ def _finish(trainer: Any, *, finished: bool) -> None:
         draw_learning_curve(lines, folder.path / "learning_curve.png")
     best = next((line for line in lines if line["step"] == trainer.best_step), None)
     timing = trainer.watch.summary()
-    trainer.card.update(finished=finished, metrics=best, timing=timing)
+    trainer.card.update(
+        finished=finished,
+        metrics=best,
+        timing=timing,
+        hardware=_hardware(trainer.processes),
+        training_seconds=round(trainer.seconds, 1),
+    )
     folder.write_card(trainer.card)
     if timing:
         _log.info(
-            "step time: rows %.1f ms, augmentation %.1f ms, network %.1f ms; with data over fixed batch %.2f, "
+            "step of %.1f ms: draw %.1f, world %.1f, network %.1f, optimiser %.1f; with data over fixed batch %.2f, "
             "with rows over fixed rows %.3f",
-            *(timing[name] for name in ("rows_ms", "augment_ms", "network_ms")),
+            *(timing[f"{name}_ms"] for name in ("step", "draw", "world", "network", "optimiser")),
             timing["with_data_over_fixed_batch"],
             timing["with_rows_over_fixed_rows"],
         )
@@ -209,9 +314,8 @@ def _finish(trainer: Any, *, finished: bool) -> None:
         _log.info("stopped at step %d, state saved; run the same command again to go on", trainer.step)
     elif best:
         _log.info(
-            "%s: best at step %d, %.1f %% of the sizes and %.1f %% of the dispersions right in validation, %.0f s",
-            folder.path, trainer.best_step, 100 * best["validation_diameter_accuracy"],
-            100 * best["validation_sigma_accuracy"], trainer.seconds,
+            "%s: best at step %d, validation loss %.4g, %.0f s",
+            folder.path, trainer.best_step, best["validation_loss"], trainer.seconds,
         )  # fmt: skip
 
 
@@ -231,7 +335,8 @@ def _run(composed: DictConfig) -> None:
         with join_processes(config.device.name) as processes:
             if processes.rank != 0:
                 logging.getLogger().setLevel(logging.WARNING)
-            code = train(config, processes, lambda: stop.received)
+            stop.after(config.trainer.stop_after_minutes)
+            code = train(config, processes, stop)
     except ValueError as error:
         if rank == 0:
             print(f"qd-train: error: {error}", file=sys.stderr)
