@@ -14,10 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from qdml.measured.answer import Answer
+    from qdml.measured.comparison import Comparison
+    from qdml.measured.patterns import OnGrid
 
-__all__ = ["STYLE", "draw_answer"]
+__all__ = [
+    "ANSWER",
+    "MEASURED",
+    "STYLE",
+    "draw_answer",
+    "draw_pattern",
+    "draw_residual",
+    "shade_unseen",
+]
 
-_MEASURED, _ANSWER, _BACKGROUND, _UNSEEN, _BAR = "#222222", "#c8402f", "#4a7fb5", "#ececec", "#b9c9da"
+MEASURED, ANSWER, _BACKGROUND, _UNSEEN, _BAR = "#222222", "#c8402f", "#4a7fb5", "#ececec", "#b9c9da"
 #: Of every figure of a measured pattern, for matplotlib's rc_context.
 STYLE: Any = {
     "font.size": 8,
@@ -47,9 +57,10 @@ def draw_answer(path: Path, answer: Answer) -> None:
         middle = figure.add_subplot(grid[1, 0], sharex=top)
         bottom = figure.add_subplot(grid[2, 0], sharex=top)
         for axes in (top, middle, bottom):
-            _shade_unseen(axes, answer)
-        _draw_pattern(top, answer)
-        _draw_residual(middle, answer)
+            shade_unseen(axes, answer.q, answer.on_grid.mask)
+        draw_pattern(top, answer.q, answer.on_grid, answer.comparison)
+        _tell_display_fit(top, answer)
+        draw_residual(middle, answer.q, answer.on_grid, answer.comparison)
         _draw_input(bottom, answer)
         for axes in (top, middle):
             axes.tick_params(labelbottom=False)
@@ -70,18 +81,9 @@ def draw_answer(path: Path, answer: Answer) -> None:
         figure.savefig(path, dpi=200)
 
 
-def _draw_pattern(axes: Axes, answer: Answer) -> None:
-    """Measured intensity, the answer laid over it, and the background that was fitted with it."""
-    q, comparison = answer.q, answer.comparison
-    seen = np.where(answer.on_grid.mask, answer.on_grid.intensity, np.nan)
-    unit = np.nanmax(seen)
-    axes.plot(q, seen / unit, color=_MEASURED, lw=1.5, label="measured")
-    axes.plot(q, comparison.total / unit, color=_ANSWER, lw=0.7, label="simulated answer")
-    axes.plot(
-        q, comparison.background / unit, color=_BACKGROUND, lw=0.8, ls="--", label="background, solvent"
-    )
-    axes.set_ylim(0, 1.05)
-    axes.set_ylabel("Intensity / maximum")
+def _tell_display_fit(axes: Axes, answer: Answer) -> None:
+    """The legend, with what was fitted for display."""
+    comparison = answer.comparison
     axes.legend(
         loc="upper right",
         title=f"scale, background and strain ({100 * comparison.strain:+.2f} %)\nfitted for display: "
@@ -93,30 +95,42 @@ def _draw_pattern(axes: Axes, answer: Answer) -> None:
     )
 
 
-def _draw_residual(axes: Axes, answer: Answer) -> None:
+def draw_pattern(axes: Axes, q: np.ndarray, on_grid: OnGrid, comparison: Comparison) -> None:
+    """Measured intensity, the answer laid over it, and what of the answer is not dots."""
+    seen = np.where(on_grid.mask, on_grid.intensity, np.nan)
+    unit = np.nanmax(seen)
+    axes.plot(q, seen / unit, color=MEASURED, lw=1.5, label="measured")
+    axes.plot(q, comparison.total / unit, color=ANSWER, lw=0.7, label="simulated answer")
+    axes.plot(
+        q, comparison.background / unit, color=_BACKGROUND, lw=0.8, ls="--", label="background, solvent"
+    )
+    axes.set_ylim(0, 1.05)
+    axes.set_ylabel("Intensity / maximum")
+
+
+def draw_residual(axes: Axes, q: np.ndarray, on_grid: OnGrid, comparison: Comparison) -> None:
     """Measured over simulated."""
-    residual = 100 * (answer.on_grid.intensity / answer.comparison.total - 1)
+    residual = 100 * (on_grid.intensity / comparison.total - 1)
     limit = 1.1 * np.nanpercentile(np.abs(residual), 99.5)
-    axes.axhline(0, color=_ANSWER, lw=0.8)
-    axes.plot(answer.q, residual, color=_MEASURED, lw=0.5)
+    axes.axhline(0, color=ANSWER, lw=0.8)
+    axes.plot(q, residual, color=MEASURED, lw=0.5)
     axes.set_ylim(-limit, limit)
     axes.set_ylabel("Residual (%)")
 
 
 def _draw_input(axes: Axes, answer: Answer) -> None:
     """What enters the network, for the measured pattern and for the simulated answer."""
-    for values, color, width in ((answer.seen, _MEASURED, 1.3), (answer.seen_comparison, _ANSWER, 0.6)):
+    for values, color, width in ((answer.seen, MEASURED, 1.3), (answer.seen_comparison, ANSWER, 0.6)):
         axes.plot(answer.q, np.where(answer.on_grid.mask, values, np.nan), color=color, lw=width)
     axes.set_xlim(answer.q[0], answer.q[-1])
     axes.set_xlabel("Q (Å$^{-1}$)")
     axes.set_ylabel("Network input")
 
 
-def _shade_unseen(axes: Axes, answer: Answer) -> None:
-    """Grey where the network saw nothing."""
-    q = answer.q
+def shade_unseen(axes: Axes, q: np.ndarray, mask: np.ndarray) -> None:
+    """Grey where nothing was measured."""
     edges = np.append(q, 2 * q[-1] - q[-2]) - (q[1] - q[0]) / 2
-    change = np.flatnonzero(np.diff(np.concatenate([[1], answer.on_grid.mask, [1]])))
+    change = np.flatnonzero(np.diff(np.concatenate([[1], mask, [1]])))
     for start, stop in change.reshape(-1, 2):
         axes.axvspan(edges[start], edges[stop], color=_UNSEEN, lw=0, zorder=0)
 
@@ -132,9 +146,9 @@ def _draw_classes(
     )
     for low, high, width in ((estimate.lo95, estimate.hi95, 0.8), (estimate.lo68, estimate.hi68, 2.6)):
         axes.plot(
-            [factor * low, factor * high], [1.1 * top] * 2, color=_MEASURED, lw=width, solid_capstyle="butt"
+            [factor * low, factor * high], [1.1 * top] * 2, color=MEASURED, lw=width, solid_capstyle="butt"
         )
-    axes.plot(factor * estimate.mean, 1.1 * top, "o", ms=4, color="white", mec=_MEASURED)
+    axes.plot(factor * estimate.mean, 1.1 * top, "o", ms=4, color="white", mec=MEASURED)
     if len(centres) <= 6:
         axes.set_xticks(factor * centres)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.18 * top), ylabel="Class probability")

@@ -82,17 +82,25 @@ class Measurement:
 
         from qdml.augmentation.recipe import Setting
 
-        peak = int(np.argmax(pattern.intensity))
-        slope = 4 * np.pi * self.energy_kev / HC_KEV_ANGSTROM / 2  # dQ/d2θ at small angles [Å⁻¹/rad]
-        steps = step / (slope * np.radians(self.instrument.step_deg))
-        photons = float((pattern.intensity[peak] / pattern.noise[peak]) ** 2)
         return Setting(
             instrument=torch.tensor([self.index]),
             energy_kev=torch.tensor([[self.energy_kev]], dtype=torch.float32),
             resolution_factor=torch.tensor([[self.resolution_factor]], dtype=torch.float32),
-            dose=torch.tensor([[photons / steps]], dtype=torch.float32),
+            dose=torch.tensor([[self.photons(pattern, step)]], dtype=torch.float32),
             mask=torch.as_tensor(pattern.mask, dtype=torch.float32)[None],
         )
+
+    def photons(self, pattern: OnGrid, step: float) -> float:
+        """At the highest point of the pattern, of one step of the instrument, as if angles were small.
+
+        Args:
+            pattern: measured.
+            step: of the grid [Å⁻¹].
+        """
+        peak = int(np.argmax(pattern.intensity))
+        slope = 2 * np.pi * self.energy_kev / HC_KEV_ANGSTROM  # dQ/d2θ [Å⁻¹/rad]
+        steps = step / (slope * np.radians(self.instrument.step_deg))
+        return float((pattern.intensity[peak] / pattern.noise[peak]) ** 2 / steps)
 
 
 def observation_of(pattern: OnGrid) -> Observation:

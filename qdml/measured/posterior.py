@@ -1,0 +1,93 @@
+"""What a posterior network and its polish say about one measured pattern.
+
+The network's density over (ln D_v, ln σ, ε) is amortised: one look. `qdml.refine` starts from it and fits the whole
+world of the training (dots, surroundings, instrument, latents with their priors) to the pattern itself; its normal
+density is the answer where it converged, the network's otherwise. Both are kept: a reader sees when they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdml.answers import QUANTITIES, Estimate, estimates, posterior_samples, quantities_of
+from qdml.densities import TARGETS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from qdml.observation import Observation
+
+__all__ = ["Inferred", "infer", "inferred_of"]
+
+# Points along each axis of the density of (D_v, σ), and those of the Sobol sequence behind it.
+_POINTS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inferred:
+    """One posterior of one pattern."""
+
+    density: Any
+    """Over `qdml.densities.TARGETS`, one row: a mixture, or anything with `sample`."""
+    estimates: Mapping[str, Estimate]
+    """`qdml.answers.QUANTITIES`: D, D_v [nm], σ, ε."""
+    mean: np.ndarray
+    """(3,) float64, of (ln D_v, ln σ, ε)."""
+    covariance: np.ndarray
+    """(3, 3) float64."""
+    correlation: float
+    """Of D and σ."""
+    samples: Mapping[str, np.ndarray]
+    """Quantity -> (n,) float64, points of equal weight."""
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON data."""
+        return {name: asdict(self.estimates[name]) for name in QUANTITIES} | {
+            "posterior": {
+                "targets": list(TARGETS),
+                "mean": self.mean.tolist(),
+                "covariance": self.covariance.tolist(),
+                "correlation_diameter_sigma": self.correlation,
+            }
+        }
+
+
+def inferred_of(density: Any, *, seed: int = 0) -> Inferred:
+    """Numbers of one density.
+
+    Args:
+        density: of one pattern.
+        seed: of the points that stand for it.
+    """
+    (numbers,) = estimates(density, seed)
+    points = posterior_samples(density, seed, _POINTS)[:, 0]
+    samples = {name: values.cpu().numpy() for name, values in quantities_of(points).items()}
+    return Inferred(
+        density=density,
+        estimates=numbers,
+        mean=points.mean(dim=0).cpu().numpy(),
+        covariance=np.cov(points.cpu().numpy(), rowvar=False),
+        correlation=float(np.corrcoef(samples["diameter_nm"], samples["sigma"])[0, 1]),
+        samples=samples,
+    )
+
+
+def infer(module: nn.Module, card: Mapping[str, Any], observation: Observation) -> torch.Tensor | Any:
+    """The network's density of every row, float64.
+
+    Args:
+        module: the network, in eval mode.
+        card: its card.
+        observation: with the conditions of the measurement.
+    """
+    import torch
+
+    from qdml.measured.inference import input_of
+
+    with torch.inference_mode():
+        return module(input_of(card, observation)).to(torch.float64)

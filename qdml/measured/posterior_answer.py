@@ -1,0 +1,145 @@
+"""The answer of a posterior model for one measured pattern: two posteriors, the simulated pattern, reasons to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpc.structure.material import Material
+from qdml.answers import Estimate
+from qdml.measured.comparison import Comparison, compare
+from qdml.measured.inference import model_grid
+from qdml.measured.posterior import Inferred, infer, inferred_of
+from qdml.measured.posterior_doubts import posterior_doubts
+from qdml.measured.refinement import Refinement, refine_pattern
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from qdml.augmentation.recipe import Recipe
+    from qdml.measured.measurement import Measurement
+    from qdml.measured.patterns import OnGrid, Pattern
+
+__all__ = ["PosteriorAnswer", "answer_posterior"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosteriorAnswer:
+    """What is known about one file at the end."""
+
+    pattern: Pattern
+    on_grid: OnGrid
+    q: np.ndarray
+    """(q,) float64 [Å⁻¹]: the grid of the model."""
+    measurement: Measurement
+    network: Inferred
+    refinement: Refinement | None
+    """None where it was not asked for."""
+    comparison: Comparison
+    """The simulated pattern of the answer, beside the measured one."""
+    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def refined(self) -> Inferred | None:
+        """What the fit from the network's answer says."""
+        return None if self.refinement is None else self.refinement.inferred
+
+    @property
+    def final(self) -> Inferred:
+        """The fit where there is one that converged, the network otherwise."""
+        return (
+            self.network
+            if self.refinement is None or not self.refinement.converged
+            else self.refinement.inferred
+        )
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Of the final answer."""
+        return self.final.estimates
+
+    def as_record(self) -> dict[str, Any]:
+        """The answer as JSON data: one entry of `results.json`."""
+        on_grid, setup, refinement = self.on_grid, self.measurement, self.refinement
+        return {
+            "file": self.pattern.source,
+            **self.final.as_record(),
+            "answer_of": "network" if self.final is self.network else "refine",
+            "network": self.network.as_record(),
+            "refined": None if refinement is None else refinement.as_record(),
+            "instrument": {
+                "name": setup.instrument.name,
+                "assumed": setup.assumed,
+                "resolution_factor": setup.resolution_factor,
+            },
+            "pattern": {
+                "energy_kev": self.pattern.energy_kev,
+                "q_window": list(on_grid.window),
+                "coverage": on_grid.coverage,
+                "points": on_grid.n_points,
+                "counts_per_grid_point": on_grid.counts,
+                "noise": on_grid.noise_source.source,
+            },
+            "display_fit": {"rwp": self.comparison.rwp, "explained_structure": self.comparison.explained},
+            "warnings": list(self.doubts),
+            "notes": list(self.notes),
+        }
+
+
+def answer_posterior(
+    module: nn.Module,
+    card: Mapping[str, Any],
+    pattern: Pattern,
+    on_grid: OnGrid,
+    measurement: Measurement,
+    *,
+    recipe: Recipe | None,
+) -> PosteriorAnswer:
+    """Size one pattern and check the answer against it.
+
+    Args:
+        module: the network, in eval mode.
+        card: its card.
+        pattern: the measured pattern.
+        on_grid: the same on the Q grid of the card.
+        measurement: what is known of it.
+        recipe: the world of the training, to refine the answer; None for the network's answer alone.
+    """
+    q = model_grid(card)
+    observation = measurement.observe(on_grid)
+    network = inferred_of(infer(module, card, observation))
+    refinement = None
+    if recipe is not None:
+        setting = measurement.setting(on_grid, float(q[1] - q[0]))
+        refinement = refine_pattern(recipe, observation, setting, network.density, q=q)
+    if refinement is not None:
+        comparison = refinement.comparison
+    else:
+        trained = card["store"]["config"]
+        comparison = compare(
+            on_grid,
+            q,
+            material=Material.from_config(trained["material"]).with_b_iso(trained["b_iso"]),
+            diameter_nm=network.estimates["diameter_nm"].mean,
+            sigma=network.estimates["sigma"].mean,
+            energy_kev=measurement.energy_kev,
+            instrument=measurement.instrument,
+        )
+    return PosteriorAnswer(
+        pattern=pattern,
+        on_grid=on_grid,
+        q=q,
+        measurement=measurement,
+        network=network,
+        refinement=refinement,
+        comparison=comparison,
+        doubts=(
+            *pattern.warnings,
+            *posterior_doubts(network, refinement, comparison, on_grid, measurement, card),
+        ),
+        notes=(*pattern.notes, *on_grid.notes, *measurement.notes),
+    )

@@ -1,0 +1,160 @@
+"""Reasons to doubt a posterior: what its training did not cover, what it does not explain, what contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdml.answers import QUANTITIES
+
+if TYPE_CHECKING:
+    from qdml.measured.comparison import Comparison
+    from qdml.measured.measurement import Measurement
+    from qdml.measured.patterns import OnGrid
+    from qdml.measured.posterior import Inferred
+    from qdml.measured.refinement import Refinement
+
+__all__ = ["disagreement", "posterior_doubts", "prior_ranges"]
+
+# Of the posterior, beyond the range of the training: more means that the range and not the pattern ends the interval.
+_MAX_BEYOND = 0.05
+# 99 % quantile of χ² with 3 degrees of freedom: two posteriors of three numbers of one pattern.
+_MAX_DISAGREEMENT = 11.3
+# Standard deviation of ln σ from which the pattern says little of σ: a factor of 1.5 either way.
+_VAGUE_SIGMA = 0.4
+# See qdml.measured.answer. With surroundings fitted too, real patterns leave 1 to 3 %.
+_MAX_RWP, _MIN_EXPLAINED = 0.06, 0.93
+# Of the residual, in units of the model error that the training has: beyond it, something is there that is not in it.
+_MAX_MISFIT = 3.0
+# Photons at the highest point, relative to the ends of the range of the training.
+_ROOM_FOR_PHOTONS = 3.0
+# Of the atoms, in dots larger than the basis has.
+_MAX_BEYOND_BASIS = 1e-2
+
+_WORDS = {
+    "diameter_nm": ("D", " nm", 1.0),
+    "sigma": ("σ", " %", 100.0),
+    "strain": ("the strain", " %", 100.0),
+}
+
+
+def prior_ranges(card: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Between which values the dots of a training lay: number mean D [nm], σ, ε, by the names of `QUANTITIES`."""
+    from qdml.checkpoint import training_config
+    from qdml.config import EnsembleDataConfig
+
+    data = training_config(card).data
+    if isinstance(data, EnsembleDataConfig):
+        name = "diameter_nm" if data.mean == "number" else "diameter_volume_nm"
+        pairs = {name: data.diameter_nm, "sigma": data.sigma, "strain": data.strain}
+    else:
+        ranges = card["store"]["ranges"]
+        pairs = {"diameter_nm": ranges["diameter"], "sigma": ranges["sigma"], "strain": ranges["strain"]}
+    return {name: (float(pair[0]), float(pair[1])) for name, pair in pairs.items()}
+
+
+def disagreement(a: Inferred, b: Inferred) -> float:
+    """Squared distance of two posteriors' means, in units of both their widths."""
+    away = a.mean - b.mean
+    return float(away @ np.linalg.solve(a.covariance + b.covariance, away))
+
+
+def posterior_doubts(
+    network: Inferred,
+    refinement: Refinement | None,
+    comparison: Comparison,
+    on_grid: OnGrid,
+    measurement: Measurement,
+    card: Mapping[str, Any],
+) -> list[str]:
+    """One sentence for each reason; none where no check failed."""
+    refined = None if refinement is None else refinement.inferred
+    final = refined if refinement is not None and refinement.converged and refined is not None else network
+    return [
+        *_outside_training(on_grid, measurement, card),
+        *_at_the_edge(final, card),
+        *_two_answers(network, refinement),
+        *_misfit(comparison, refinement),
+    ]
+
+
+def _outside_training(on_grid: OnGrid, measurement: Measurement, card: Mapping[str, Any]) -> list[str]:
+    found = []
+    window = card["windows"][measurement.index]
+    low, high = card["q"]["min"], card["q"]["max"]
+    first, last = min(window["first"][1], high), max(min(window["last"][0], high), low)
+    name = measurement.instrument.name
+    if on_grid.window[0] > first + 0.05 or on_grid.window[1] < last - 0.05:
+        found.append(
+            f"the pattern covers {on_grid.window[0]:.2f} to {on_grid.window[1]:.2f} Å⁻¹, in training every pattern of "
+            f"{name} covered at least {first:.2f} to {last:.2f} Å⁻¹"
+        )
+    least, most = measurement.instrument.random.peak_counts
+    photons = measurement.photons(on_grid, (high - low) / (card["q"]["size"] - 1))
+    if not least / _ROOM_FOR_PHOTONS <= photons <= most * _ROOM_FOR_PHOTONS:
+        found.append(
+            f"noise as of {photons:.1e} photons at the highest point of the instrument's step, training went from "
+            f"{least:.0e} to {most:.0e}; is the third column the standard deviation?"
+        )
+    return found
+
+
+def _at_the_edge(final: Inferred, card: Mapping[str, Any]) -> list[str]:
+    """Where the end of the training's range and not the pattern ends an interval."""
+    found = []
+    for name, (low, high) in prior_ranges(card).items():
+        word, unit, factor = _WORDS.get(name, ("D_v", " nm", 1.0))
+        samples = final.samples[name]
+        for share, word_of_end in (
+            (float((samples < low).mean()), "smaller"),
+            (float((samples > high).mean()), "larger"),
+        ):
+            if share > _MAX_BEYOND:
+                found.append(
+                    f"{word} is at the edge of what the model knows, {factor * low:.3g} to {factor * high:.3g}{unit}: "
+                    f"{100 * share:.0f} % of the posterior lies beyond; the true value may be {word_of_end}"
+                )
+    if float(np.sqrt(final.covariance[1, 1])) > _VAGUE_SIGMA:
+        found.append("the pattern hardly says what σ is: quote D_v, which does not depend on it, and not D")
+    return found
+
+
+def _two_answers(network: Inferred, refinement: Refinement | None) -> list[str]:
+    if refinement is None:
+        return []
+    if not refinement.converged:
+        return ["the fit from the network's answer did not converge: the answer is the network's"]
+    distance = disagreement(network, refinement.inferred)
+    if distance <= _MAX_DISAGREEMENT:
+        return []
+    size, sigma = network.estimates["diameter_volume_nm"], network.estimates["sigma"]
+    sentence = (
+        f"network (D_v {size.text(2)} nm, σ {sigma.text(1, factor=100)} %) and fit differ by {np.sqrt(distance):.1f} "
+        "times their widths: something in the pattern is not in the training"
+    )
+    return [sentence]
+
+
+def _misfit(comparison: Comparison, refinement: Refinement | None) -> list[str]:
+    found = []
+    if comparison.explained < _MIN_EXPLAINED or comparison.rwp > _MAX_RWP:
+        found.append(
+            f"the simulated answer describes the pattern badly: it explains {100 * max(comparison.explained, 0):.0f} % "
+            f"of the structure (expected {100 * _MIN_EXPLAINED:.0f} % or more) at Rwp {100 * comparison.rwp:.1f} % "
+            f"(expected {100 * _MAX_RWP:.0f} % or less); is it this material, this wavelength, this instrument?"
+        )
+    elif refinement is not None and refinement.misfit > _MAX_MISFIT:
+        found.append(
+            f"the residual is {refinement.misfit:.1f} times what noise and model error of the training allow: "
+            "something in the pattern is not in the training; the intervals have been widened for it"
+        )
+    if refinement is not None and refinement.beyond > _MAX_BEYOND_BASIS:
+        found.append(
+            f"{100 * refinement.beyond:.0f} % of the atoms would lie in dots larger than the model's basis has"
+        )
+    return found
+
+
+assert set(_WORDS) <= set(QUANTITIES)

@@ -1,0 +1,152 @@
+"""The fit of a whole world to one measured pattern, from a network's answer: `qdml.refine` for the chemist.
+
+The recipe of the training is built from the model's folder alone (its card and `basis.safetensors`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdml.measured.comparison import Comparison
+from qdml.measured.inference import model_grid
+from qdml.measured.posterior import Inferred, inferred_of
+
+if TYPE_CHECKING:
+    from qdml.augmentation.recipe import Recipe, Setting
+    from qdml.observation import Observation
+
+__all__ = ["Refinement", "load_recipe", "refine_pattern"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """What the fit of one pattern found."""
+
+    inferred: Inferred
+    comparison: Comparison
+    variant: str
+    """Title of the structural variant with the largest evidence."""
+    chi2: float
+    """s²: χ² per point that is not used up by an unknown."""
+    unit: float
+    """s²τ by which the posterior has been widened."""
+    b_scale: float
+    """Factor on the Debye-Waller factors."""
+    beyond: float
+    """Fraction of the atoms in dots larger than the basis has."""
+    converged: bool
+    steps: int
+    seconds: float
+
+    @property
+    def misfit(self) -> float:
+        """Residual over what noise and model error allow."""
+        return float(np.sqrt(self.chi2))
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON data."""
+        return self.inferred.as_record() | {
+            "variant": self.variant,
+            "chi2": self.chi2,
+            "widened_by": float(np.sqrt(self.unit)),
+            "b_scale": self.b_scale,
+            "atoms_beyond_basis": self.beyond,
+            "converged": self.converged,
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+
+
+def load_recipe(folder: str | Path, card: Mapping[str, Any]) -> Recipe:
+    """The world that a model was trained in, on the CPU.
+
+    Raises:
+        ValueError: the folder has no basis.
+    """
+    import torch
+
+    from qdml.augmentation.recipes import recipe_of_basis
+    from qdml.basis_file import read_basis
+    from qdml.checkpoint import training_config
+
+    device = torch.device("cpu")
+    return recipe_of_basis(
+        training_config(card).augment, read_basis(folder, device), model_grid(card), device
+    )
+
+
+def refine_pattern(
+    recipe: Recipe, observation: Observation, setting: Setting, start: Any, *, q: np.ndarray
+) -> Refinement:
+    """Fit one pattern.
+
+    Args:
+        recipe: of the training.
+        observation: one row.
+        setting: what is known of it.
+        start: the network's posterior.
+        q: (q,) float64 [Å⁻¹], the grid.
+    """
+    import torch
+
+    from qdml.limits.unknowns import MAIN, main_of
+    from qdml.refine import refine
+
+    assert recipe.basis is not None
+    started = time.process_time()
+    variants = recipe.basis.attrs["variants"]
+    found = refine(recipe, observation, setting, start, variants=tuple(range(len(variants))))
+    main = main_of(found.values, found.variant)
+    with torch.no_grad():
+        expected = recipe.expected(main, setting, found.z)
+        beyond = recipe.basis.average(
+            main.variant, main.log_volume_diameter.float(), main.sigma.float()
+        ).beyond
+    mask = observation.mask[0].numpy() > 0
+    total = np.where(mask, found.intensity[0].double().numpy(), np.nan)
+    dots = (expected.parts["dots"] / expected.intensity)[0].double().numpy()
+    values = dict(zip(MAIN, found.values[0].tolist(), strict=True))
+    comparison = Comparison(
+        total=total,
+        background=total * (1 - dots),
+        strain=values["strain"],
+        rwp=_rwp(observation.intensity[0].double().numpy()[mask], total[mask]),
+        explained=_explained(observation, total, q),
+        energy_kev=float(setting.energy_kev[0, 0]),
+    )
+    return Refinement(
+        inferred=inferred_of(found.posterior),
+        comparison=comparison,
+        variant=variants[int(found.variant[0])]["title"],
+        chi2=float(found.chi2[0]),
+        unit=float(found.unit[0]),
+        b_scale=float(np.exp(values["log_b_scale"])),
+        beyond=float(beyond[0]),
+        converged=bool(found.converged[0]),
+        steps=int(found.steps[0]),
+        seconds=time.process_time() - started,
+    )
+
+
+def _rwp(y: np.ndarray, total: np.ndarray) -> float:
+    """sqrt(Σ (y - f)²/y / Σ y)."""
+    return float(np.sqrt(((y - total) ** 2 / y).sum() / y.sum()))
+
+
+def _explained(observation: Observation, total: np.ndarray, q: np.ndarray) -> float:
+    """Part of the squared deviation of ln y from its smooth that the answer explains, at most 1."""
+    import torch
+
+    from qdml.preprocess import network_input
+
+    answer = replace(observation, intensity=torch.as_tensor(np.nan_to_num(total), dtype=torch.float32)[None])
+    seen, of_answer = (
+        network_input(one, torch.as_tensor(q), "log_smooth").pattern[0, 0] for one in (observation, answer)
+    )
+    return float(1 - ((seen - of_answer) ** 2).sum() / (seen**2).sum())
