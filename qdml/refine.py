@@ -119,7 +119,7 @@ def refine(
     Raises:
         ValueError: starts, settings and patterns are not of one number; a pattern has no visible point.
     """
-    prior = _prior_of(recipe) if prior is None else prior
+    prior = _prior_of(recipe, observation.mask.device) if prior is None else prior
     start_SBT = start.moments()[0] if isinstance(start, GaussianMixture) else start
     start_SBT = start_SBT[None] if start_SBT.ndim == 2 else start_SBT
     n = len(observation)
@@ -170,10 +170,10 @@ def correlated_points(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch
     return 1 + 2 * (rho * inside).sum(dim=1)
 
 
-def _prior_of(recipe: Recipe) -> MainPrior:
+def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
     if recipe.basis is None:
         raise ValueError("refine: the recipe has no dots to take ranges from; give `prior`")
-    return MainPrior.of_ranges(recipe.basis.ranges, recipe.basis.device)
+    return MainPrior.of_ranges(recipe.basis.ranges, device)
 
 
 def _best(tried: list[Refined]) -> Refined:

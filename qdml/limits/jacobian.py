@@ -17,6 +17,8 @@ from torch.func import jvp, vmap
 from qdml.limits.unknowns import MAIN, main_of, values_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from qdml.augmentation.recipe import Expected, Main, Recipe, Setting
 
 __all__ = ["recipe_jacobian"]
@@ -68,9 +70,10 @@ def recipe_jacobian(
     return expected, slopes_BQU
 
 
-def _push(function: object, x: torch.Tensor, columns: object, tangents: int) -> torch.Tensor:
+def _push(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, columns: Sequence[int], tangents: int
+) -> torch.Tensor:
     """(B, Q, T) derivatives of a function of (B, n) along some of its n columns, each for all rows at once."""
-    columns = list(columns)
     direction_TBn = x.new_zeros((len(columns), *x.shape))
     for index, column in enumerate(columns):
         direction_TBn[index, :, column] = 1
