@@ -16,7 +16,7 @@ CARD = {
 }
 
 
-def trained(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def trained(steps: int) -> tuple[torch.nn.Module, list[torch.optim.Optimizer]]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -24,15 +24,15 @@ def trained(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         optimizer.zero_grad()
         model(torch.full((1, 3), float(step))).square().sum().backward()
         optimizer.step()
-    return model, optimizer
+    return model, [optimizer]
 
 
 def test_a_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
-    model, optimizer = trained(5)
-    folder.save_state(model, optimizer, {"step": 5, "best_loss": None})
-    other, other_optimizer = trained(0)
-    assert folder.load_state(other, other_optimizer) == {"step": 5, "best_loss": None}
+    model, (optimizer,) = trained(5)
+    folder.save_state(model, [optimizer], {"step": 5, "best_loss": None})
+    other, (other_optimizer,) = trained(0)
+    assert folder.load_state(other, [other_optimizer]) == {"step": 5, "best_loss": None}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     for index, entries in optimizer.state_dict()["state"].items():
         restored = other_optimizer.state_dict()["state"][index]
