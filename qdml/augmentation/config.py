@@ -110,8 +110,6 @@ class DotsConfig:
     """Shells of neighbours with a correlation and a halo of their own."""
     correlation: tuple[float, float]
     """c of the first shell: the share of the mean-square displacement that neighbours have in common."""
-    smooth_share: float
-    """Share of patterns with c ~ 1/r² over all near distances instead of a value for each shell."""
     halo: float
     """Standard deviation of the halo's amplitude, per share of the atoms in the outermost layer."""
     halo_b: tuple[float, float]
@@ -120,10 +118,14 @@ class DotsConfig:
     """Thickness of the outermost layer [Å]."""
     surface_b: tuple[float, float]
     """B of its atoms beyond that of the others [Å²]."""
+    b_ratio: tuple[float, float]
+    """Factor on B of every element but the heaviest, beside the factor on all B; uniform in the logarithm."""
     texture_blend: float
     """Width of the step between the gains of neighbouring reflections [Å⁻¹]."""
-    model_error: float
-    """Standard deviation of the smooth relative error of everything else."""
+    texture_to: float
+    """Directions have a gain if one of their reflections lies below this Q [Å⁻¹]."""
+    model_error: tuple[float, float]
+    """Standard deviation of the smooth relative error of everything else; uniform in the logarithm."""
     model_error_length: float
     """Shortest feature of that error [Å⁻¹]."""
 
@@ -131,14 +133,13 @@ class DotsConfig:
         where = "augment.dots"
         require(self.shells >= 1, f"{where}.shells must be >= 1, got {self.shells}")
         require_range(f"{where}.correlation", self.correlation, least=0, most=1)
-        require(
-            0 <= self.smooth_share <= 1, f"{where}.smooth_share must lie in 0 to 1, got {self.smooth_share}"
-        )
         require_range(f"{where}.halo_b", self.halo_b, least=0)
         require_range(f"{where}.surface_b", self.surface_b, least=0)
-        for name in ("halo", "surface_depth", "model_error"):
+        for name in ("b_ratio", "model_error"):
+            require_range(f"{where}.{name}", getattr(self, name), least=1e-9)
+        for name in ("halo", "surface_depth"):
             require(getattr(self, name) >= 0, f"{where}.{name} must be >= 0, got {getattr(self, name)}")
-        for name in ("texture_blend", "model_error_length"):
+        for name in ("texture_blend", "texture_to", "model_error_length"):
             require(getattr(self, name) > 0, f"{where}.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
 
 
@@ -147,8 +148,8 @@ class SurroundingsConfig:
     """What else scatters: solvents, their container, fluorescence, everything smooth."""
 
     solvents: tuple[SolventConfig, ...]
-    mixed: int
-    """How many of them, at most, make the solvent of one pattern."""
+    mixing: float
+    """Mixtures are softmax(mixing z): 0 for equal parts, 3 for one or two that dominate."""
     ring_position: float
     """Standard deviation of ln(position) of a solvent's ring."""
     ring_width: float
@@ -160,7 +161,7 @@ class SurroundingsConfig:
     length: float
     """Shortest feature of that gain [Å⁻¹]."""
     containers: tuple[str, ...]
-    """Files of `conf/container/`; each pattern has one of them. None where the list is empty."""
+    """Files of `conf/container/`, mixed as solvents are. None where the list is empty."""
     container_share: tuple[float, float]
     """Share of what is not nanocrystal that the container scatters."""
     background_share: tuple[float, float]
@@ -177,8 +178,7 @@ class SurroundingsConfig:
     def __post_init__(self) -> None:
         where = "augment.surroundings"
         _check_solvents(f"{where}.solvents", self.solvents)
-        require(self.mixed >= 1, f"{where}.mixed must be >= 1, got {self.mixed}")
-        for name in ("ring_position", "ring_width", "ring_height", "spread", "background_spread"):
+        for name in ("mixing", "ring_position", "ring_width", "ring_height", "spread", "background_spread"):
             require(getattr(self, name) >= 0, f"{where}.{name} must be >= 0, got {getattr(self, name)}")
         for name in ("length", "background_length"):
             require(getattr(self, name) > 0, f"{where}.{name} must be > 0 Å⁻¹, got {getattr(self, name)}")
@@ -200,11 +200,23 @@ class InstrumentRecipeConfig:
     """Real samples on real instruments: what a model for measured patterns has to be indifferent to."""
 
     name: Literal["instrument"]
+    basis_tolerance: float
+    """What compressing the dots of a store may cost, as a fraction of a pattern's peak."""
     instruments: tuple[InstrumentChoice, ...]
+    resolution_error: float
+    """Standard deviation of ln of the true widths over those that a user states."""
     dots: DotsConfig
     surroundings: SurroundingsConfig
 
     def __post_init__(self) -> None:
         names = [instrument.name for instrument in self.instruments]
+        require(
+            0 < self.basis_tolerance < 0.1,
+            f"augment.basis_tolerance must lie in 0 to 0.1, got {self.basis_tolerance}",
+        )
+        require(
+            self.resolution_error >= 0,
+            f"augment.resolution_error must be >= 0, got {self.resolution_error}",
+        )
         require(len(names) >= 1, "augment.instruments must hold at least one instrument, got none")
         require(len(set(names)) == len(names), f"augment.instruments must have different names, got {names}")

@@ -17,8 +17,8 @@ EXACT_BELOW = 64.0
 def photons(mean_BQ: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(B, Q) Poisson numbers, or normal ones of the same mean and variance above `EXACT_BELOW`; nowhere below 0.
 
-    A hundred times faster than Poisson numbers alone on a CPU where counts are many. Both are drawn everywhere and one of
-    them is taken, so that no device waits for a host; of means set to 0, Poisson numbers cost nothing.
+    A hundred times faster than Poisson numbers alone on a CPU where counts are many. Both are drawn everywhere and one
+    of them is taken, so that no device waits for a host; of means set to 0, Poisson numbers cost nothing.
 
     Args:
         mean_BQ: (B, Q) expected counts, >= 0.

@@ -1,37 +1,50 @@
-"""What the dots of a real sample do that perfect ones in a simulation do not.
+"""What the dots of a real sample scatter, and what perfect ones in a simulation do not do, in the frame of the crystal.
 
-    I = self + m² (I_clean - self) + ΔI(correlated motion) + ΔI(halo) + (Σ_g (γ_g - 1) w_g) m² Bragg,  times (1 + δ)
+    I(q') = Σ_a x_a S_a + m² Σ_ab C_ab e^{-(B_a+B_b) s²} P_ab(q') + ΔI(correlated motion) + ΔI(halo)
+            + (Σ_g (γ_g - 1) w_g) m² Bragg,      q' = Q(1+ε), s = Q/4π
 
-- correlated motion and halo: `hpc.motion`, with the near pairs of each sample (`qdml.augmentation.near`);
+with C_ab = o_a o_b Re(f_a f_b*) and S_a = o_a |f_a|² (and Compton scattering) at the photon energy of each pattern, and
+means P_ab over its sizes (`qdml.basis`). At q' nothing but form and Debye-Waller factors depends on strain: these are
+smooth, and evaluated at some thirty points. The instrument then reads I at Q(1+ε).
+
+- B: that of the material, times the row's `b_scale`, times a latent for every element but the heaviest;
+- correlated motion and halo: `hpc.motion`, with the near pairs of each sample (`qdml.augmentation.near`); c(r) lies
+  between the law of shells and that of 1/r, the weight is a latent;
 - texture, a gain γ for each direction of reflections: `hpc.texture`, on the Bragg part alone;
 - surface atoms that move more, by ΔB: every coherent amplitude falls by m = 1 - x (1 - e^{-ΔB s²}) with x the share of
   atoms in the outermost layer, as if those were spread over the dot (a variant with `motion.surface_b` has
-  them in place);
-- model error δ(Q): what this list has forgotten, a smooth random factor of a few percent.
+  them in place).
 
-Symbols: B pattern, Q point of the grid, C column of near pairs, S shell, G group of reflections, s = Q/4π.
+Symbols: B pattern, G point of q', N node of smooth functions, J point of `near`, C column of near pairs, S shell,
+A kind, E element, P pair of kinds, R group of reflections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
+from hpc.form_factors import scattering_factor
 from hpc.motion import correlation_weights, shells, smooth_correlation
-from hpc.scattering import coefficients
-from hpc.structure.material import Material
-from hpc.texture import apply_texture, bragg_part, diffuse_terms, reflection_groups
-from qdml.atoms import SampleAtoms
+from hpc.schema import B_SCALE
+from hpc.structure.material import Kind, Material, kind_pairs
+from hpc.texture import group_labels, reflection_groups, reflections
+from qdml.augmentation.amplitudes import Amplitudes
 from qdml.augmentation.config import DotsConfig
-from qdml.augmentation.draws import SmoothField, uniform
-from qdml.augmentation.near import NearTables
-from qdml.augmentation.tables import float32_table
-from qdml.dataset import Rows
+from qdml.augmentation.latents import LatentSpace, between, log_between
+from qdml.augmentation.near import Columns, NearTables
+from qdml.augmentation.recipe import Main
+from qdml.augmentation.tables import chebyshev_matrix, chebyshev_nodes, table
+from qdml.basis import Averages, DotBasis
 
 __all__ = ["Dots"]
+
+# Nodes of products of form and Debye-Waller factors.
+_NODES_PER_INVERSE_ANGSTROM = 2.0
+_LEAST_NODES = 24
+_4PI2 = (4 * np.pi) ** 2
 
 
 class Dots:
@@ -39,110 +52,282 @@ class Dots:
 
     def __init__(
         self,
-        config: DotsConfig,
-        atoms: SampleAtoms,
-        q: np.ndarray,
-        attrs: Mapping[str, Any],
+        config: DotsConfig | None,
+        basis: DotBasis,
+        energy_kev: tuple[float, float],
+        space: LatentSpace,
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Tabulate.
+        """Tabulate, and add the latents of dots to the space.
 
         Args:
-            config: which effects and how strong.
-            atoms: of the store.
-            q: (Q,) float64 [Å⁻¹].
-            attrs: the store's attributes.
+            config: which effects and how strong; None for perfect dots.
+            basis: the dots.
+            energy_kev: range of photon energies [keV].
+            space: of the recipe.
             device: of the batches.
-        """
-        self._config, settings = config, attrs["config"]
-        material = Material.from_config(settings["material"]).with_b_iso(settings["b_iso"] or {})
-        terms, bulk = (
-            coefficients(kinds, q, energy_kev=attrs["energy_kev"], anomalous=settings["anomalous"])
-            for kinds in (atoms.kinds, material.kinds)
-        )
-        with_compton = coefficients(
-            atoms.kinds,
-            q,
-            energy_kev=attrs["energy_kev"],
-            anomalous=settings["anomalous"],
-            with_compton=settings["compton"],
-        )
-
-        def to_device(values: np.ndarray) -> torch.Tensor:
-            return float32_table(values, device)
-
-        distances, neighbours = shells(material, config.shells + 1)
-        inner = distances[:-1], neighbours[:-1]
-        self._near = NearTables(
-            atoms,
-            q,
-            undamped=terms.undamped,
-            exponent=terms.exponent,
-            shells=inner,
-            halo=bulk.undamped,
-            halo_b=config.halo_b,
-            device=device,
-        )
-        self._first = float(distances[0])
-        self._distance_C = to_device(atoms.distance)
-        self._hat_SC = to_device(correlation_weights(atoms.distance, distances))
-        s2 = (q / (4 * np.pi)) ** 2
-        self._s2_Q = to_device(s2)
-        self._self_AQ, self._total_AQ = to_device(terms.self), to_device(with_compton.self)
-        self._occupancy_A = to_device(np.array([kind.occupancy for kind in atoms.kinds]))
-        self._exponent_AQ = to_device(np.stack([2 * kind.b_iso * s2 for kind in atoms.kinds]))
-        self._groups_GQ = to_device(
-            reflection_groups(material, q, by="direction", blend=config.texture_blend)
-        )
-        self._error = SmoothField(to_device(q), config.model_error_length)
-
-    def __call__(self, rows: Rows, texture_B1: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """(B, Q) float32 [electron units per atom]: the dots, each pattern with atoms of its own.
-
-        Args:
-            rows: clean patterns with their atoms.
-            texture_B1: standard deviation of ln γ.
-            generator: of the device.
+            dtype: of the tables.
 
         Raises:
-            ValueError: the rows have no atoms.
+            ValueError: energies outside the tables of f' and f''.
         """
-        atoms, config, n = rows.atoms, self._config, len(rows)
-        if atoms is None:
-            raise ValueError(
-                "augment=instrument: the rows know nothing of their atoms; read them with Recipe.atoms"
-            )
-        surface_B1 = self.surface_share(rows)
-        normal = lambda *shape: torch.randn(shape, generator=generator, device=generator.device)  # noqa: E731
-        halo_BS = config.halo * surface_B1 * normal(n, len(self._hat_SC))
-        near_BQ = self._near(
-            atoms, self.correlation(n, generator), halo_BS, uniform(n, config.halo_b, generator)
-        )
-        # The mean structure: what orientation and vibration act on.
-        diffuse_BAQ = diffuse_terms(
-            self._self_AQ, self._occupancy_A, self._exponent_AQ, atoms.b_scale[:, None, None]
-        ) + (self._total_AQ - self._self_AQ)
-        bragg_BQ = bragg_part(rows.intensity, atoms.shares, diffuse_BAQ)
-        self_BQ = atoms.shares @ self._total_AQ
-        extra_B1 = uniform(n, config.surface_b, generator)
-        m2_BQ = (1 - surface_B1 * (1 - torch.exp(-extra_B1 * self._s2_Q))) ** 2
-        dots_BQ = self_BQ + m2_BQ * (rows.intensity - self_BQ) + near_BQ
-        gains_BG = torch.exp(texture_B1 * normal(n, len(self._groups_GQ)))
-        dots_BQ = apply_texture(dots_BQ, m2_BQ * bragg_BQ, self._groups_GQ, gains_BG)
-        return (dots_BQ * (1 + config.model_error * self._error.draw(n, generator))).clamp(min=0)
+        self._config, self._basis = config, basis
+        q, kinds = basis.q, basis.kinds
+        settings = basis.attrs["config"]
+        self._elements = sorted({kind.element for kind in kinds})
 
-    def surface_share(self, rows: Rows) -> torch.Tensor:
+        def to_device(values: object) -> torch.Tensor:
+            return table(values, device, dtype)
+
+        nodes = chebyshev_nodes(
+            q[0], q[-1], max(_LEAST_NODES, int((q[-1] - q[0]) * _NODES_PER_INVERSE_ANGSTROM))
+        )
+        self._matrix_NG = to_device(chebyshev_matrix(nodes, q))
+        self._s2_N = to_device(nodes**2 / _4PI2)
+        self._n_nodes = len(nodes)
+        self._element_A = torch.tensor([self._elements.index(kind.element) for kind in kinds], device=device)
+        self._occupancy_A = to_device([kind.occupancy for kind in kinds])
+        self._b_A = to_device([kind.b_iso for kind in kinds])
+        self._first_P, self._second_P = (
+            torch.tensor([pair[side] for pair in basis.pairs], device=device) for side in (0, 1)
+        )
+        points = nodes
+        if config is not None:
+            points = np.concatenate([nodes, q[self._tabulate(config, space, energy_kev, device, dtype)]])
+        self._amplitudes = Amplitudes(
+            self._elements,
+            points,
+            energy_kev,
+            anomalous=settings["anomalous"],
+            with_compton=settings["compton"],
+            device=device,
+            dtype=dtype,
+        )
+
+    def _tabulate(
+        self,
+        config: DotsConfig,
+        space: LatentSpace,
+        energy_kev: tuple[float, float],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> np.ndarray:
+        """Tables of what perfect dots do not do; returns the (J,) points of q' where amplitudes are needed."""
+        basis, q = self._basis, self._basis.q
+        settings = basis.attrs["config"]
+        material = Material.from_config(settings["material"]).with_b_iso(settings["b_iso"] or {})
+        missing = {kind.element for kind in material.kinds} - set(self._elements)
+        assert not missing, f"the dots have no {missing}"
+
+        def to_device(values: object) -> torch.Tensor:
+            return table(values, device, dtype)
+
+        # The heaviest element scatters most: the row's B is its.
+        heavy = max(
+            self._elements, key=lambda e: float(scattering_factor(e, np.zeros(1), anomalous=False)[0].real)
+        )
+        order = [e for e in self._elements if e != heavy]
+        self._ratio_of = torch.tensor(
+            [order.index(e) + 1 if e != heavy else 0 for e in self._elements], device=device
+        )
+        if order:
+            space.uniform("b_ratio", len(order))
+
+        distances, neighbours = shells(material, config.shells + 1)
+        inner, neighbours = distances[:-1], neighbours[:-1]
+        pair_of = {pair: index for index, pair in enumerate(kind_pairs(len(self._elements)))}
+
+        def elements_of(pair: tuple[int, int], kinds: tuple[Kind, ...]) -> int:
+            a, b = sorted(self._elements.index(kinds[k].element) for k in pair)
+            return pair_of[a, b]
+
+        columns = Columns(
+            elements=np.array(
+                [elements_of(basis.pairs[p], basis.kinds) for p in basis.near_pair], dtype=np.int64
+            ),
+            distance=basis.near_distance,
+        )
+        occupied = np.array([basis.kinds[a].occupancy * basis.kinds[b].occupancy for a, b in basis.pairs])
+        self._occupied_C = to_device(occupied[basis.near_pair])
+        self._pair_C = torch.as_tensor(basis.near_pair, device=device)
+        bulk_pairs = kind_pairs(len(material.kinds))
+        shell, bulk = np.nonzero(neighbours)
+        halo = Columns(
+            elements=np.array([elements_of(bulk_pairs[p], material.kinds) for p in bulk], dtype=np.int64),
+            distance=inner[shell],
+        )
+        occupied = np.array(
+            [material.kinds[a].occupancy * material.kinds[b].occupancy for a, b in bulk_pairs]
+        )
+        weight_SH = np.zeros((len(inner), len(shell)))
+        weight_SH[shell, np.arange(len(shell))] = neighbours[shell, bulk] * occupied[bulk]
+        self._halo_SH = to_device(weight_SH)
+
+        least_stretch = (1 + min(0.0, basis.ranges["strain"][0])) ** 2
+        b_max = 2 * max(k.b_iso for k in basis.kinds) * basis.ranges[B_SCALE][1] * max(1.0, config.b_ratio[1])
+        f0 = [scattering_factor(e, q, anomalous=False).real for e in self._elements]
+        self._near = NearTables(
+            columns,
+            halo,
+            q,
+            y_max=max(b_max, config.halo_b[1]) / _4PI2 / least_stretch,
+            form=np.array([f0[a] * f0[b] for a, b in pair_of]),
+            device=device,
+            dtype=dtype,
+        )
+        self._near_pairs = [list(pair_of)[index] for index in self._near.elements]
+        self._first = float(distances[0])
+        self._distance_C = to_device(basis.near_distance)
+        self._hat_SC = to_device(correlation_weights(basis.near_distance, distances))
+        space.uniform("correlation")
+        if config.shells > 1:
+            space.uniform("correlation_fall", config.shells - 1)
+        space.uniform("correlation_law")
+        space.normal("halo", config.shells)
+        space.uniform("halo_b")
+        space.uniform("surface_b")
+
+        last = float(min(q[-1], config.texture_to))
+        groups = reflection_groups(material, q, by="direction", blend=config.texture_blend)
+        found = reflections(material, last)
+        labels = group_labels(material, float(q[-1]), by="direction")
+        divisor = np.gcd.reduce(found.hkl, axis=1)
+        within = {tuple(int(i) for i in hkl) for hkl in found.hkl // divisor[:, None]}
+        chosen = [index for index, label in enumerate(labels) if label in within]
+        self._groups_RG = to_device(groups[chosen])
+        space.uniform("texture_spread")
+        space.normal("texture", len(chosen))
+        return self._near.points
+
+    def __call__(
+        self,
+        main: Main,
+        energy_B1: torch.Tensor,
+        values: Mapping[str, torch.Tensor] | None = None,
+        texture_B1: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, G) [electron units per atom]: the dots at q'.
+
+        Args:
+            main: the dots.
+            energy_B1: photon energy [keV].
+            values: of `LatentSpace.values`; None for perfect dots.
+            texture_B1: standard deviation of ln γ.
+        """
+        averages = self._basis.average(main.variant, main.log_volume_diameter, main.sigma)
+        strain_B1 = main.strain[:, None]
+        shrink_B1 = (1 + strain_B1) ** -2
+        real_BEX, imaginary_BE1, incoherent_BEX = self._amplitudes(energy_B1, strain_B1)
+        b_BA = self._b_A * main.b_scale[:, None]
+        if values is not None:
+            b_BA = b_BA * self._ratios(values)[:, self._element_A]
+        # Amplitudes of kinds at the nodes, and as their vibrations leave them.
+        n = self._n_nodes
+        real_BAN = real_BEX[:, :, :n].index_select(1, self._element_A)
+        imaginary_BA1 = imaginary_BE1.index_select(1, self._element_A)
+        waller_BAN = self._occupancy_A[:, None] * torch.exp(-(b_BA * shrink_B1)[:, :, None] * self._s2_N)
+        square_BAN = real_BAN**2 + imaginary_BA1**2
+        self_BAN = (
+            square_BAN
+            if incoherent_BEX is None
+            else square_BAN + incoherent_BEX[:, :, :n].index_select(1, self._element_A)
+        )
+        sites_BA1 = averages.shares[:, :, None]
+        self_BN = (sites_BA1 * self._occupancy_A[:, None] * self_BAN).sum(dim=1)
+        damped_BAN = waller_BAN * real_BAN
+        damped_im_BAN = waller_BAN * imaginary_BA1
+        first, second = self._first_P, self._second_P
+        pair_BPN = damped_BAN.index_select(1, first) * damped_BAN.index_select(
+            1, second
+        ) + damped_im_BAN.index_select(1, first) * damped_im_BAN.index_select(1, second)
+        if values is None:
+            smooth_BKG = torch.cat([self_BN[:, None], pair_BPN], dim=1) @ self._matrix_NG
+            return smooth_BKG[:, 0] + _sum_of_products(smooth_BKG[:, 1:], averages.partial)
+        config = self._config
+        assert config is not None
+        assert texture_B1 is not None
+        surface_B1 = self.surface_share(main)
+        extra_B1 = between(values["surface_b"], *config.surface_b) * shrink_B1
+        m2_B1N = ((1 - surface_B1 * (1 - torch.exp(-extra_B1 * self._s2_N))) ** 2)[:, None]
+        # Of the Bragg part: pairs, and what of the self term belongs to the mean structure.
+        bragg_self_B1N = (sites_BA1 * waller_BAN**2 * square_BAN).sum(dim=1, keepdim=True)
+        smooth_BKG = (
+            torch.cat([self_BN[:, None], m2_B1N * bragg_self_B1N, m2_B1N * pair_BPN], dim=1) @ self._matrix_NG
+        )
+        pairs_BG = _sum_of_products(smooth_BKG[:, 2:], averages.partial)
+        gains_BR = torch.exp(texture_B1 * values["texture"]) - 1
+        near_BG = self._motion(
+            averages, values, b_BA * shrink_B1, surface_B1, shrink_B1, real_BEX[:, :, n:], imaginary_BE1
+        )
+        return (
+            smooth_BKG[:, 0]
+            + pairs_BG
+            + near_BG
+            + (gains_BR @ self._groups_RG) * (pairs_BG + smooth_BKG[:, 1])
+        )
+
+    def _ratios(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, E) factors on B of the elements; 1 for the heaviest."""
+        assert self._config is not None
+        if "b_ratio" not in values:
+            return torch.ones((1, 1), device=self._b_A.device, dtype=self._b_A.dtype)
+        ratio = log_between(values["b_ratio"], self._config.b_ratio)
+        return torch.cat([torch.ones_like(ratio[:, :1]), ratio], dim=1).index_select(1, self._ratio_of)
+
+    def _motion(
+        self,
+        averages: Averages,
+        values: Mapping[str, torch.Tensor],
+        b_BA: torch.Tensor,
+        surface_B1: torch.Tensor,
+        shrink_B1: torch.Tensor,
+        real_BEJ: torch.Tensor,
+        imaginary_BE1: torch.Tensor,
+    ) -> torch.Tensor:
+        """(B, G) what correlated motion and halo add."""
+        config = self._config
+        assert config is not None
+        base_BC = ((b_BA[:, self._first_P] + b_BA[:, self._second_P]) / _4PI2).index_select(1, self._pair_C)
+        halo_BH = (config.halo * surface_B1 * values["halo"]) @ self._halo_SH
+        halo_b_B1 = between(values["halo_b"], *config.halo_b) * (shrink_B1 / _4PI2)
+        form = [
+            real_BEJ[:, a] * real_BEJ[:, b] + imaginary_BE1[:, a] * imaginary_BE1[:, b]
+            for a, b in self._near_pairs
+        ]
+        return self._near(
+            averages.near * self._occupied_C,
+            base_BC * (1 - self.correlation(values)),
+            base_BC,
+            halo_BH,
+            halo_b_B1.expand(-1, halo_BH.shape[1]),
+            form,
+        )
+
+    def surface_share(self, main: Main) -> torch.Tensor:
         """(B, 1) share x of the atoms in the outermost layer, of dots of the mean size."""
-        inside_B1 = (1 - 0.2 * self._config.surface_depth / rows.diameter.float()[:, None]).clamp(min=0)
+        assert self._config is not None
+        diameter_B1 = torch.exp(main.log_volume_diameter - 3 * torch.log1p(main.sigma**2))[:, None]
+        inside_B1 = (1 - 0.2 * self._config.surface_depth / diameter_B1).clamp(min=0)
         return 1 - inside_B1**3
 
-    def correlation(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """(n, C) correlation of every column: one of the two laws, with the same values at the first shell."""
-        config, device = self._config, generator.device
-        first_B1 = uniform(n, config.correlation, generator)
-        fall_BS = torch.rand((n, len(self._hat_SC)), generator=generator, device=device)
-        fall_BS[:, 0] = 1
-        by_shell_BC = (first_B1 * torch.cumprod(fall_BS, dim=1)) @ self._hat_SC
+    def correlation(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, C) correlation of every column: between the two laws, which agree at the first shell."""
+        assert self._config is not None
+        first_B1 = between(values["correlation"], *self._config.correlation)
+        falls = [first_B1]
+        if "correlation_fall" in values:
+            falls += [
+                falls[0] * fall for fall in torch.cumprod(values["correlation_fall"], dim=1).split(1, dim=1)
+            ]
+        by_shell_BC = torch.cat(falls, dim=1) @ self._hat_SC
         smooth_BC = smooth_correlation(self._distance_C, self._first * first_B1)
-        smooth_B1 = torch.rand((n, 1), generator=generator, device=device) < config.smooth_share
-        return torch.where(smooth_B1, smooth_BC, by_shell_BC)
+        return smooth_BC + values["correlation_law"] * (by_shell_BC - smooth_BC)
+
+
+def _sum_of_products(factors_BPG: torch.Tensor, partial_BPG: torch.Tensor) -> torch.Tensor:
+    """(B, G) Σ_P of products."""
+    total_BG = factors_BPG[:, 0] * partial_BPG[:, 0]
+    for pair in range(1, partial_BPG.shape[1]):
+        total_BG = torch.addcmul(total_BG, factors_BPG[:, pair], partial_BPG[:, pair])
+    return total_BG

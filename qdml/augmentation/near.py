@@ -1,63 +1,48 @@
-"""Correlated motion and halo of a batch, as one matrix product.
+"""Correlated motion and halo of a batch, as matrix products.
 
-The physics is `hpc.motion`; here its terms are tabulated once, so that a batch needs no sines of Q. Every term is
-ν sinc(Q(1+ε)r) e^{-y B s²} at some strain ε and damping y = b (1 - c); Chebyshev series give it at all ε
-and y of the data set, and all their coefficients together span few functions of Q: distances below 15 Å
-make no feature narrower than π/15 Å⁻¹. So
+The physics is `hpc.motion`. Every term of either is
 
-    ΔI = [pairs per atom x (T_n(y) - T_n(b)) x T_e(ε)] · A · U,    A (column x series, K), U (K, Q), K about 100.
+    w o_a o_b Re(f_a f_b*) sinc(q' r) e^{-y q'²},     y = (1 - c) (B_a+B_b) / (4π(1+ε))²   or   B_h / (4π(1+ε))²
 
-Symbols: B pattern, Q point of the grid, C column (pair of kinds at one distance), N, E, W term of the series in the
-damping, the strain and the halo's B, S shell of neighbours, K function of Q.
+in the frame of the crystal, q' = Q(1+ε). A Chebyshev series in y separates it,
+
+    e^{-y q'²} = Σ_n T_n(2y/y_max - 1) E_n(q'),   E_n = (2 - δ_n0) (-1)^n I_n(a) e^{-a},   a = y_max q'²/2
+
+so that the terms of all pairs of two elements are one product with a table sinc(q' r) E_n(q'). Distances below 20 Å
+make no feature narrower than π/20 Å⁻¹: a hundred points of q' say what the sum is at all others (interpolative
+decomposition: H. Cheng et al., SIAM J. Sci. Comput. 26, 1389 (2005)), and form factors are needed at these alone.
+
+Symbols: B pattern, C column (two kinds at one distance), H column of the halo, N term of the series, J point of q' out
+of G.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from hpc.motion import halo_terms, near_table
-from qdml.atoms import AtomRows, SampleAtoms
-from qdml.augmentation.tables import float32_table
+from hpc.transform import sinc
+from qdml.augmentation.tables import table
 
-__all__ = ["NearTables", "Series"]
+__all__ = ["Columns", "NearTables"]
 
-# Largest error of an interpolated term, relative to the undamped one.
-_TOLERANCE = 1e-4
-# Dimensions beyond the number of oscillations that a term can make over the range of Q.
-_SPARE = 30
-# Columns of which the terms at all nodes are in memory at a time.
-_BLOCK = 64
+# Largest error of a term, relative to the undamped one.
+_TOLERANCE = 3e-5
+# Random functions from which points are chosen, beyond the number of oscillations that one can make over the range.
+_SPARE = 120
 
 
-class Series:
-    """Chebyshev series over a range, from values at its nodes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Pairs of two elements at one distance."""
 
-    def __init__(self, bounds: tuple[float, float], error: Callable[[int], float]) -> None:
-        """Choose the number of terms.
-
-        Args:
-            bounds: the range.
-            error: number of terms -> what they leave.
-        """
-        low, high = bounds
-        self._middle, self._half = (low + high) / 2, (high - low) / 2
-        n = 1 if high == low else next(n for n in range(2, 64) if error(n) < _TOLERANCE)
-        angle = np.pi * (np.arange(n) + 0.5) / n
-        #: (n,) float64, where values are needed.
-        self.nodes = self._middle + self._half * np.cos(angle)
-        #: (n, n) float64: values at the nodes -> coefficients.
-        self.from_values = (
-            np.cos(np.arange(n)[:, None] * angle) * np.where(np.arange(n) == 0, 1, 2)[:, None] / n
-        )
-
-    def terms(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., n) the polynomials at x; x beyond the range counts as its end."""
-        angle = torch.acos(((x - self._middle) / (self._half or 1.0)).clamp(-1, 1))
-        return torch.cos(angle[..., None] * torch.arange(len(self.nodes), device=x.device))
+    elements: np.ndarray
+    """(C,) int64, which pair of elements."""
+    distance: np.ndarray
+    """(C,) float64 [Å]."""
 
 
 class NearTables:
@@ -65,121 +50,98 @@ class NearTables:
 
     def __init__(
         self,
-        atoms: SampleAtoms,
+        columns: Columns,
+        halo: Columns,
         q: np.ndarray,
         *,
-        undamped: np.ndarray,
-        exponent: np.ndarray,
-        shells: tuple[np.ndarray, np.ndarray],
-        halo: np.ndarray,
-        halo_b: tuple[float, float],
+        y_max: float,
+        form: np.ndarray,
         device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         """Tabulate.
 
         Args:
-            atoms: of the store.
-            q: (Q,) float64 [Å⁻¹].
-            undamped: (pair, Q) float64 of the store's kinds, `Coefficients.undamped`.
-            exponent: (pair, Q) float64, `Coefficients.exponent`.
-            shells: of `hpc.motion.shells`: the halo's distances and neighbours.
-            halo: (bulk pair, Q) float64, `Coefficients.undamped` of the crystal's kinds.
-            halo_b: range of the halo's B [Å²].
+            columns: of the dots.
+            halo: of the halo.
+            q: (G,) float64 [Å⁻¹], q'.
+            y_max: largest y [Å²].
+            form: (pair of elements, G) float64, f_a f_b at some energy: how fast form factors vary.
             device: of the batches.
+            dtype: of the tables.
         """
-        from scipy.special import iv, jv
+        from scipy.linalg import qr, solve_triangular
+        from scipy.special import ive
 
-        strain, b_scale = atoms.ranges["strain"], atoms.ranges["b_scale"]
-        longest = max(atoms.distance.max(initial=0.0), shells[0].max())
-        # Chebyshev's error for e^{iax} and e^{-ax} on -1..1 (the first coefficient left out, twice).
-        a = 0.5 * (strain[1] - strain[0]) * q[-1] * longest
-        self._strain = Series(strain, lambda n: 4 * abs(float(jv(n, a))))
-        top = 0.5 * b_scale[1] * float(exponent.max())
-        self._damping = Series((0.0, b_scale[1]), lambda n: 4 * float(iv(n, top)) * math.exp(-top))
-        half = 0.5 * (halo_b[1] - halo_b[0]) * (q[-1] / (4 * np.pi)) ** 2
-        self._width = Series(halo_b, lambda n: 4 * float(iv(n, half)) * math.exp(-half))
-
-        def blocks() -> Iterator[tuple[slice, np.ndarray]]:
-            """Coefficients (column, N, E, Q) of some columns at a time."""
-            for start in range(0, len(atoms.distance), _BLOCK):
-                here = slice(start, start + _BLOCK)
-                pair = atoms.pair[here]
-                distance, inverse = np.unique(atoms.distance[here], return_inverse=True)
-                tables = [
-                    near_table(
-                        distance,
-                        q,
-                        self._damping.nodes,
-                        undamped=undamped,
-                        exponent=exponent,
-                        strain=float(e),
-                    )[pair, inverse]
-                    for e in self._strain.nodes
-                ]
-                yield (
-                    here,
-                    np.einsum(
-                        "ef,nm,fcmq->cneq",
-                        self._strain.from_values,
-                        self._damping.from_values,
-                        tables,
-                        optimize=True,
-                    ),
-                )
-
-        bulk = np.array(
-            [
-                [
-                    halo_terms(*shells, q, undamped=halo, b=float(b), strain=float(e))
-                    for b in self._width.nodes
-                ]
-                for e in self._strain.nodes
-            ]
+        distances = np.concatenate([columns.distance, halo.distance])
+        elements = np.concatenate([columns.elements, halo.elements])
+        top = 0.5 * y_max * q[-1] ** 2
+        self._n = next(n for n in range(2, 200) if 4 * ive(n, top) < _TOLERANCE)
+        self._y_max = y_max
+        n = np.arange(self._n)
+        series_NG = (
+            (-1.0) ** n[:, None] * np.where(n == 0, 1, 2)[:, None] * ive(n[:, None], 0.5 * y_max * q**2)
         )
-        bulk = np.einsum(
-            "ef,wv,fvsq->sweq", self._strain.from_values, self._width.from_values, bulk, optimize=True
-        )
-        # Random sums of all terms span what they span (N. Halko et al., SIAM Rev. 53, 217, 2011).
+
+        # Random sums of random terms span what all of them span; those of a random y the products with any series.
+        longest = float(distances.max(initial=1.0))
         size = int((q[-1] - q[0]) * 2 * longest / (2 * np.pi)) + _SPARE
         random = np.random.default_rng(0)
-        sums = np.tensordot(random.normal(size=(size, *bulk.shape[:-1])), bulk, axes=3)
-        for _, terms in blocks():
-            sums = sums + np.tensordot(random.normal(size=(size, *terms.shape[:-1])), terms, axes=3)
-        basis = np.linalg.qr(sums.T)[0].T  # (K, Q)
+        radius = random.uniform(0.5 * distances.min(initial=1.0), longest * 1.02, size)
+        damping = np.exp(-random.uniform(0, y_max, size)[:, None] * q**2)
+        samples = form[random.integers(len(form), size=size)] * damping * sinc(radius[:, None] * q)
+        _, triangle, order = qr(samples, mode="economic", pivoting=True)
+        kept = int((np.abs(np.diag(triangle)) > 0.1 * _TOLERANCE * abs(triangle[0, 0])).sum())
+        rest = solve_triangular(triangle[:kept, :kept], triangle[:kept])
+        #: (J,) int64: the points of q' at which `__call__` needs form factors.
+        self.points = order[:kept]
+        matrix = np.empty((kept, len(q)))
+        matrix[:, order] = rest
+        self._matrix_JG = table(matrix, device, dtype)
 
-        def to_device(values: np.ndarray) -> torch.Tensor:
-            return float32_table(values, device)
-
-        series = len(self._damping.nodes), len(self._strain.nodes)
-        table = np.empty((len(atoms.distance), *series, len(basis)))
-        for here, terms in blocks():
-            table[here] = terms @ basis.T
-        # One product for both: the halo's rows below those of the columns.
-        rows = [part.reshape(-1, series[1] * len(basis)) for part in (table, bulk @ basis.T)]
-        self._table = to_device(np.concatenate(rows))
-        self._basis_KQ = to_device(basis)
+        self._slices: list[tuple[torch.Tensor, torch.Tensor]] = []
+        waves_CJ, series_NJ = sinc(distances[:, None] * q[self.points]), series_NG[:, self.points]
+        #: Pairs of elements that occur, by their numbers: the order of `form` in `__call__`.
+        self.elements: list[int] = sorted(set(elements.tolist()))
+        for one in self.elements:
+            here = np.flatnonzero(elements == one)
+            rows = (waves_CJ[here, None, :] * series_NJ).reshape(-1, kept)
+            self._slices.append((torch.as_tensor(here, device=device), table(rows, device, dtype)))
 
     def __call__(
         self,
-        rows: AtomRows,
-        correlation_BC: torch.Tensor,
-        halo_BS: torch.Tensor,
-        halo_b_B1: torch.Tensor,
+        weight_BC: torch.Tensor,
+        damping_BC: torch.Tensor,
+        base_BC: torch.Tensor,
+        halo_BH: torch.Tensor,
+        halo_damping_BH: torch.Tensor,
+        form: Sequence[torch.Tensor],
     ) -> torch.Tensor:
-        """(B, Q) what both add to the intensity per atom.
+        """(B, G) what both add to the intensity.
 
         Args:
-            rows: of the batch.
-            correlation_BC: c at the distance of each column.
-            halo_BS: amplitude A of each shell.
-            halo_b_B1: B_h [Å²].
+            weight_BC: ordered pairs of each column, times occupancies.
+            damping_BC: y of atoms as they move.
+            base_BC: y of atoms that move independently, which is taken away.
+            halo_BH: weight of each column of the halo.
+            halo_damping_BH: its y.
+            form: for each of `elements` (B, J) Re(f_a f_b*).
         """
-        b_B1 = rows.b_scale[:, None]
-        change_BCN = self._damping.terms(b_B1 * (1 - correlation_BC)) - self._damping.terms(b_B1)
-        near_B = (rows.near[:, :, None] * change_BCN).flatten(1)
-        halo_B = (halo_BS[:, :, None] * self._width.terms(halo_b_B1[:, 0])[:, None]).flatten(1)
-        sums_BEK = (torch.cat([near_B, halo_B], dim=1) @ self._table).unflatten(
-            1, (len(self._strain.nodes), -1)
-        )
-        sums_BK = (self._strain.terms(rows.strain)[:, :, None] * sums_BEK).sum(dim=1)
-        return sums_BK @ self._basis_KQ
+        change_BCN = weight_BC[:, :, None] * (self._terms(damping_BC) - self._terms(base_BC))
+        halo_BHN = halo_BH[:, :, None] * self._terms(halo_damping_BH)
+        terms_BCN = torch.cat([change_BCN, halo_BHN], dim=1)
+        total_BJ: torch.Tensor | None = None
+        for (here, rows), form_BJ in zip(self._slices, form, strict=True):
+            part_BJ = (terms_BCN.index_select(1, here).flatten(1) @ rows) * form_BJ
+            total_BJ = part_BJ if total_BJ is None else total_BJ + part_BJ
+        assert total_BJ is not None
+        return total_BJ @ self._matrix_JG
+
+    def _terms(self, y: torch.Tensor) -> torch.Tensor:
+        """(..., N) the polynomials; y beyond the range counts as its end."""
+        x = (y * (2 / self._y_max) - 1).clamp(-1, 1)
+        terms = [torch.ones_like(x), x]
+        twice = 2 * x
+        while len(terms) < self._n:
+            terms.append(twice * terms[-1] - terms[-2])
+        return torch.stack(terms[: self._n], dim=-1)

@@ -1,19 +1,22 @@
 """What instruments make of a batch: lines, shifts, resolution, smooth factors, windows.
 
-The physics is `hpc.instrument`; here every pattern has an instrument, and what differs from sample to
-sample and from day to day is drawn from the ranges of its file in `conf/instrument/`. Widths, shifts and
-factors are smooth functions of Q: they are evaluated at some fifty points and read between them by a cubic
-spline, which is a matrix product.
+The physics is `hpc.instrument`; here every pattern has an instrument, and what differs from sample to sample and from
+day to day lies within the ranges of its file in `conf/instrument/`. Energy, window, dose and resolution are known, the
+last to a few percent; zero error, displacement and absorption are not. Widths, shifts and factors are smooth functions
+of Q: they are evaluated at some fifty points and read between them by a cubic spline, which is a matrix product.
 
-Symbols: B pattern, Q point of the grid, C point of the coarse grid, P of another, I instrument, L line, G
-gap of the detector.
+Dots come in the frame of their crystal, q' = Q(1+ε): to read them at strained positions is one more shift.
+
+Symbols: B pattern, Q point of the grid, G point of the crystal's grid, which goes beyond both ends, C point of the
+coarse grid, P of another, I instrument.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,28 +36,37 @@ from hpc.instrument.lines import seen
 from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import Instrument
 from hpc.instrument.windows import visible
-from qdml.augmentation.draws import Ranges
-from qdml.augmentation.tables import float32_table, spline_matrix
+from qdml.augmentation.latents import LatentSpace
+from qdml.augmentation.ranges import Ranges
+from qdml.augmentation.recipe import Setting
+from qdml.augmentation.tables import spline_matrix, table
+from qdml.observation import WIDTHS_AT, conditions, voigt_fwhm
 
-__all__ = ["Optics", "View"]
+__all__ = ["Optics", "View", "windows"]
 
 # Distance of the points at which smooth functions are evaluated [Å⁻¹]; between them a cubic spline is good to 1e-4.
 _COARSE = 0.25
 _RAD = math.pi / 180
 
 
+# Largest deviation of the true widths from the stated ones that is not cut off, in standard deviations.
+_FAR = 4.0
+_KNOWN = ("energy_kev", "resolution_factor", "peak_counts", "first_deg", "last_deg")
+_UNKNOWN = ("zero_deg", "displacement_mm", "mu_r")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How the patterns of a batch are seen: draws of everything but the pattern, (B, Q) unless it says otherwise."""
+    """How the patterns of a batch are seen: (B, Q) unless it says otherwise."""
 
     instrument: torch.Tensor
     """(B,) int64."""
     shift: torch.Tensor
-    """ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
+    """(B, G) ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
     sigma: torch.Tensor
-    """Standard deviation of the resolution's Gaussian [Å⁻¹]."""
+    """(B, G) standard deviation of the resolution's Gaussian [Å⁻¹]."""
     gamma: torch.Tensor | None
-    """Half width of its Lorentzian [Å⁻¹]; None where no instrument has one."""
+    """(B, G) half width of its Lorentzian [Å⁻¹]; None where no instrument has one."""
     factor: torch.Tensor
     """Polarisation, absorption, geometry: what intensities are multiplied by and not corrected for."""
     factor_smooth: torch.Tensor
@@ -65,10 +77,38 @@ class View:
     """Photons of one point of the grid per intensity shown, up to a constant."""
     per_step: torch.Tensor
     """Photons of one step of the instrument per intensity shown, up to the same constant."""
-    peak_counts: torch.Tensor
-    """(B, 1) photons at the highest point, of one step of the instrument."""
-    mask: torch.Tensor
-    """float32, 1 where visible."""
+
+
+def windows(
+    instruments: Sequence[Instrument], energies: Sequence[tuple[float, float]], q: np.ndarray
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """For each instrument the ranges of the first and of the last visible Q [Å⁻¹].
+
+    Args:
+        instruments: of a recipe.
+        energies: for each the range of its photon energy [keV].
+        q: (Q,) float64 [Å⁻¹].
+
+    Raises:
+        ValueError: a window lies outside q.
+    """
+    found = []
+    for instrument, energy in zip(instruments, energies, strict=True):
+        ends = []
+        for angles in (instrument.random.first_deg, instrument.random.last_deg):
+            low, high = (
+                4 * math.pi * e / HC_KEV_ANGSTROM * math.sin(angle * _RAD / 2)
+                for e, angle in zip(energy, angles, strict=True)
+            )
+            ends.append((low, high))
+        if ends[0][1] > q[-1] - 1.0 or ends[1][0] < q[0] + 1.0:
+            raise ValueError(
+                f"augment: windows of instrument {instrument.name} start at up to {ends[0][1]:.4g} Å⁻¹ and end from "
+                f"{ends[1][0]:.4g} Å⁻¹ on, the store's patterns reach from {q[0]:.4g} to {q[-1]:.4g} Å⁻¹; at least "
+                "1 Å⁻¹ must be visible: leave the instrument out, change its ranges, or simulate a larger Q range"
+            )
+        found.append((ends[0], ends[1]))
+    return found
 
 
 class Optics:
@@ -77,55 +117,51 @@ class Optics:
     def __init__(
         self,
         instruments: Sequence[Instrument],
-        energies_kev: Sequence[tuple[float, float] | None],
+        energies: Sequence[tuple[float, float]],
         q: np.ndarray,
         *,
+        crystal: tuple[np.ndarray, slice],
         smooth: np.ndarray,
         extent: float,
+        resolution_error: float,
+        space: LatentSpace,
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Tabulate.
+        """Tabulate, and add the latents of instruments to the space.
 
         Args:
             instruments: of the recipe.
-            energies_kev: for each the range of its photon energy, or None for its own.
+            energies: for each the range of its photon energy [keV].
             q: (Q,) float64 [Å⁻¹], uniform.
+            crystal: (G,) float64 [Å⁻¹] of the same step, and where q lies in it.
             smooth: (P,) float64 [Å⁻¹], another grid on which factors are needed.
             extent: largest distance [Å] in a dot.
+            resolution_error: standard deviation of ln of the true widths over the stated ones.
+            space: of the recipe.
             device: of the batches.
-
-        Raises:
-            ValueError: a window lies outside q.
+            dtype: of the tables.
         """
         from scipy.interpolate import CubicSpline
 
         self._step, self._extent = float((q[-1] - q[0]) / (len(q) - 1)), extent
-        own = [one.radiation.energy_kev for one in instruments]
-        energies = [
-            given or (float(e or 0), float(e or 0)) for given, e in zip(energies_kev, own, strict=True)
-        ]
-        self.windows = [self._window(*pair, q) for pair in zip(instruments, energies, strict=True)]
 
         def to_device(values: object) -> torch.Tensor:
-            return float32_table(values, device)
+            return table(values, device, dtype)
 
-        names = (
-            "zero_deg",
-            "displacement_mm",
-            "resolution_factor",
-            "first_deg",
-            "last_deg",
-            "peak_counts",
-            "mu_r",
-        )
-        self._ranges = Ranges(
-            [
-                {"energy_kev": energy} | {name: getattr(one.random, name) for name in names}
+        def ranges(names: Sequence[str], **more: Any) -> Ranges:
+            cases = [
+                {name: energy if name == "energy_kev" else getattr(one.random, name) for name in names}
                 for one, energy in zip(instruments, energies, strict=True)
-            ],
-            device,
-            logarithmic=("peak_counts", "energy_kev"),
-        )
+            ]
+            return Ranges(cases, device, dtype, **more)
+
+        self._known = ranges(_KNOWN, logarithmic=("peak_counts", "energy_kev"))
+        self._unknown = ranges(_UNKNOWN)
+        for name in _UNKNOWN:
+            space.uniform(name)
+        self._resolution_error = resolution_error
+        space.normal("resolution")
         lines = max(len(one.radiation.weights) for one in instruments)
         ratio, weight = np.ones((len(instruments), lines)), np.zeros((len(instruments), lines))
         for index, one in enumerate(instruments):
@@ -133,6 +169,7 @@ class Optics:
             ratio[index, :n] = np.array(one.radiation.wavelengths) / one.wavelength
             weight[index, :n] = one.radiation.weights
         self._ratio_IL, self._weight_IL = to_device(ratio), to_device(weight)
+        self._doublet_I = to_device(100 * (ratio[:, 1] - 1) if lines > 1 else np.zeros(len(instruments)))
         self._settings_I = {
             "radius": to_device([[one.radius_mm] for one in instruments]),
             "step": to_device([[one.step_deg * _RAD] for one in instruments]),
@@ -148,32 +185,16 @@ class Optics:
         for index, one in enumerate(instruments):
             gaps[index, : len(one.gaps_deg)] = np.reshape(one.gaps_deg, (-1, 2))
         self._gaps_IG2 = to_device(gaps * _RAD)
-        self._q = to_device(q)
-
-        coarse, spline = spline_matrix(q, _COARSE)
-        self._coarse_C, self._spline_CQ = to_device(coarse), to_device(spline)
+        crystal_q, self._inside = crystal
+        self._q, self._crystal_q, self._widths_at = to_device(q), to_device(crystal_q), to_device(WIDTHS_AT)
+        coarse, spline = spline_matrix(crystal_q, _COARSE)
+        self._coarse_C, self._spline_CG = to_device(coarse), to_device(spline)
+        self._spline_CQ = self._spline_CG[:, self._inside].contiguous()
         self._spline_CP = to_device(CubicSpline(coarse, np.eye(len(coarse)))(smooth).T)
-        self.sigma_max, self.gamma_max = self._largest(instruments, energies, coarse)
-
-    @staticmethod
-    def _window(
-        instrument: Instrument, energy: tuple[float, float], q: np.ndarray
-    ) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Ranges of the first and of the last visible Q [Å⁻¹]."""
-        ends = []
-        for angles in (instrument.random.first_deg, instrument.random.last_deg):
-            low, high = (
-                4 * math.pi * e / HC_KEV_ANGSTROM * math.sin(angle * _RAD / 2)
-                for e, angle in zip(energy, angles, strict=True)
-            )
-            ends.append((low, high))
-        if ends[0][1] > q[-1] - 1.0 or ends[1][0] < q[0] + 1.0:
-            raise ValueError(
-                f"augment: windows of instrument {instrument.name} start at up to {ends[0][1]:.4g} Å⁻¹ and end from "
-                f"{ends[1][0]:.4g} Å⁻¹ on, the store's patterns reach from {q[0]:.4g} to {q[-1]:.4g} Å⁻¹; at least "
-                "1 Å⁻¹ must be visible: leave the instrument out, change its ranges, or simulate a larger Q range"
-            )
-        return ends[0], ends[1]
+        most = math.exp(_FAR * resolution_error)
+        self.sigma_max, self.gamma_max = (
+            most * width for width in self._largest(instruments, energies, coarse)
+        )
 
     @staticmethod
     def _largest(
@@ -189,23 +210,69 @@ class Optics:
         sigmas, gammas = zip(*found, strict=True)
         return max(sigmas), max(gammas)
 
-    def draw(self, instrument_B: torch.Tensor, generator: torch.Generator) -> View:
-        """Everything about how the patterns of a batch are seen.
+    def draw(self, instrument_B: torch.Tensor, generator: torch.Generator) -> Setting:
+        """What is known of the measurements of a batch.
 
         Args:
             instrument_B: (B,) int64.
             generator: of the device.
         """
-        drawn = self._ranges.draw(instrument_B, generator)
-        own = {name: table[instrument_B] for name, table in self._settings_I.items()}
-        q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / drawn["energy_kev"]
-        angle_BC = two_theta_of(q_C, wavelength_B1)
-        u, v, w, x, y = own["widths"].split(1, dim=1)
-        factor_B1 = drawn["resolution_factor"]
-        square_B1 = factor_B1**2
-        sigma_BC, gamma_BC = widths(
-            q_C, wavelength_B1, u * square_B1, v * square_B1, w * square_B1, x * factor_B1, y * factor_B1
+        u_BN = torch.rand(
+            (len(instrument_B), len(_KNOWN)),
+            generator=generator,
+            device=generator.device,
+            dtype=self._q.dtype,
         )
+        drawn = self._known.at(instrument_B, u_BN)
+        wavelength_B1 = HC_KEV_ANGSTROM / drawn["energy_kev"]
+        return Setting(
+            instrument=instrument_B,
+            energy_kev=drawn["energy_kev"],
+            resolution_factor=drawn["resolution_factor"],
+            dose=drawn["peak_counts"],
+            mask=self._visible(instrument_B, drawn["first_deg"], drawn["last_deg"], wavelength_B1),
+        )
+
+    def _widths(
+        self, q: torch.Tensor, setting: Setting, factor_B1: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """σ and γ [Å⁻¹] at some q, of widths times a factor."""
+        u, v, w, x, y = (self._settings_I["widths"][setting.instrument]).split(1, dim=1)
+        square_B1 = factor_B1**2
+        sigma_BQ, gamma_BQ = widths(
+            q,
+            HC_KEV_ANGSTROM / setting.energy_kev,
+            u * square_B1,
+            v * square_B1,
+            w * square_B1,
+            x * factor_B1,
+            y * factor_B1,
+        )
+        return sigma_BQ, gamma_BQ
+
+    def known(self, setting: Setting) -> torch.Tensor:
+        """(B, K - 1) conditions but for the counts, with the widths as they are stated."""
+        return conditions(
+            wavelength_B=HC_KEV_ANGSTROM / setting.energy_kev[:, 0],
+            widths_B3=voigt_fwhm(*self._widths(self._widths_at, setting, setting.resolution_factor)),
+            doublet_B=self._doublet_I[setting.instrument],
+            plate_B=self._settings_I["plate"][setting.instrument][:, 0],
+        )
+
+    def view(self, setting: Setting, values: Mapping[str, torch.Tensor]) -> View:
+        """How the patterns of a batch are seen.
+
+        Args:
+            setting: what is known.
+            values: of `LatentSpace.values`.
+        """
+        instrument_B = setting.instrument
+        drawn = self._unknown.at(instrument_B, torch.cat([values[name] for name in _UNKNOWN], dim=1))
+        own = {name: rows[instrument_B] for name, rows in self._settings_I.items()}
+        q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev
+        angle_BC = two_theta_of(q_C, wavelength_B1)
+        error_B1 = torch.exp(self._resolution_error * values["resolution"].clamp(-_FAR, _FAR))
+        sigma_BC, gamma_BC = self._widths(q_C, setting, setting.resolution_factor * error_B1)
         along_B1, plate_B1, panel_B1 = drawn["displacement_mm"], own["plate"], own["panel"]
         # On a flat panel a displacement along the beam counts less by cos 2θ than on a circle.
         axis_B1 = along_B1 * (1 - plate_B1)
@@ -230,8 +297,9 @@ class Optics:
         # measures and a spline would swing.
         slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=0.2)
         steps_BC = self._step / (own["step"] * slope_BC)
-        parts = [shift_BC, sigma_BC, gamma_BC, factor_BC, per_step_BC, per_step_BC * steps_BC]
-        shift, sigma, gamma, factor, per_step, efficiency = torch.stack(parts) @ self._spline_CQ
+        shift, sigma, gamma = torch.stack([shift_BC, sigma_BC, gamma_BC]) @ self._spline_CG
+        parts = [factor_BC, per_step_BC, per_step_BC * steps_BC]
+        factor, per_step, efficiency = torch.stack(parts) @ self._spline_CQ
         smooth = torch.stack([factor_BC, 1 / corrected_BC.clamp(min=1e-2)]) @ self._spline_CP
         return View(
             instrument=instrument_B,
@@ -244,8 +312,6 @@ class Optics:
             unpolarised_smooth=smooth[1],
             efficiency=efficiency.clamp(min=1e-9),
             per_step=per_step.clamp(min=0),
-            peak_counts=drawn["peak_counts"],
-            mask=self._visible(instrument_B, drawn["first_deg"], drawn["last_deg"], wavelength_B1),
         )
 
     def _visible(
@@ -259,19 +325,26 @@ class Optics:
         first_B1, last_B1 = (q_of(angle * _RAD, wavelength_B1) for angle in (first_B1, last_B1))
         gaps_BG2 = q_of(self._gaps_IG2[instrument_B], wavelength_B1[:, :, None])
         gaps = [tuple(gap.unsqueeze(1).unbind(dim=2)) for gap in gaps_BG2.unbind(dim=1)]
-        return visible(self._q, first_B1, last_B1, gaps=gaps).to(torch.float32)
+        return visible(self._q, first_B1, last_B1, gaps=gaps).to(self._q.dtype)
 
-    def show(self, dots_BQ: torch.Tensor, view: View) -> torch.Tensor:
-        """(B, Q) patterns through the lines of the radiation, at shifted angles, with the instrument's resolution."""
-        shown_BQ = seen(
-            dots_BQ,
-            self._q,
+    def show(self, dots_BG: torch.Tensor, view: View, strain_B1: torch.Tensor) -> torch.Tensor:
+        """(B, Q) dots through the lines of the radiation, at shifted angles, with the instrument's resolution.
+
+        Args:
+            dots_BG: in the frame of the crystal.
+            view: how they are seen.
+            strain_B1: ε of the crystal.
+        """
+        shown_BG = seen(
+            dots_BG,
+            self._crystal_q,
             self._ratio_IL[view.instrument].split(1, dim=1),
             self._weight_IL[view.instrument].split(1, dim=1),
-            view.shift,
+            # (Q + ΔQ)(1 + ε) - Q
+            view.shift + strain_B1 * (self._crystal_q + view.shift),
         )
-        return broaden(
-            shown_BQ,
+        broad_BG: torch.Tensor = broaden(
+            shown_BG,
             view.sigma,
             view.gamma,
             step=self._step,
@@ -279,3 +352,4 @@ class Optics:
             gamma_max=self.gamma_max,
             extent=min(self._extent, math.pi / self._step),
         )
+        return broad_BG[:, self._inside]

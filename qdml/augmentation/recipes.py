@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["build_recipe"]
 
 
-def build_recipe(config: AllaraConfig | InstrumentRecipeConfig, store: Store, device: torch.device) -> Recipe:
+def build_recipe(
+    config: AllaraConfig | InstrumentRecipeConfig,
+    store: Store,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Recipe:
     """Make a recipe for the patterns of a store.
 
     Args:
         config: from `augment=NAME`.
-        store: whose patterns will be augmented: its grid, material, radiation, near pairs.
+        store: whose patterns will be augmented: its grid, material, radiation, basis.
         device: where batches will be.
+        dtype: of the tables; float64 for derivatives by differences (the dots of a basis are float32).
 
     Raises:
         ValueError: a solvent file does not cover the store's Q, a window lies outside it, or the store lacks what the
@@ -34,7 +40,7 @@ def build_recipe(config: AllaraConfig | InstrumentRecipeConfig, store: Store, de
     if isinstance(config, AllaraConfig):
         from qdml.augmentation.allara import AllaraRecipe
 
-        return AllaraRecipe(config, store.q, device)
+        return AllaraRecipe(config, store, device, dtype)
     from qdml.augmentation.instrument import InstrumentRecipe
 
-    return InstrumentRecipe(config, store, device)
+    return InstrumentRecipe(config, store, device, dtype)
