@@ -7,7 +7,8 @@
 #
 # runs COMMAND and ends the batch script with COMMAND's exit status. When SLURM announces the time limit by sending USR1
 # to the batch script (#SBATCH --signal=B:USR1@120), it passes SIGNAL on to COMMAND, waits for it to stop, and puts the job
-# back into the queue: the same job id starts again with the same arguments and goes on from what is on disk.
+# back into the queue: the same job id starts again with the same arguments and goes on from what is on disk. So it does
+# when COMMAND stops by itself and says that it is not finished (exit status 75: training with trainer.stop_after_minutes).
 # A command that fails for any other reason fails the job; it is not tried again.
 
 fail() {
@@ -35,7 +36,7 @@ if [[ -n ${SLURM_GPUS_ON_NODE:-} && $SLURM_GPUS_ON_NODE != "${SLURM_NTASKS_PER_N
     "submit with sbatch --ntasks-per-node=$SLURM_GPUS_ON_NODE"
 fi
 
-# Exit status of a command that has saved its state and stopped because it was asked to (EX_TEMPFAIL in sysexits.h).
+# Exit status of a command that has saved its state and stopped before it was finished (EX_TEMPFAIL in sysexits.h).
 readonly EXIT_INTERRUPTED=75
 
 interruptions=0
@@ -71,10 +72,10 @@ run_step() {
     wait "$step_pid" || status=$?
   done
 
-  if (( ! interruptions || status == 0 )); then exit "$status"; fi
   case $status in
-    # Saved and stopped; or, by number, ended by one of KILL, USR1, TERM: ours, or srun's -K1 that follows the first rank to go.
-    "$EXIT_INTERRUPTED" | $((128 + 9)) | $((128 + 10)) | $((128 + 15))) requeue ;;
+    "$EXIT_INTERRUPTED") requeue ;;  # saved and stopped
+    # By number, ended by one of KILL, USR1, TERM: ours, or srun's -K1 that follows the first rank to go.
+    $((128 + 9)) | $((128 + 10)) | $((128 + 15))) if (( interruptions )); then requeue; fi ;;
   esac
   exit "$status"
 }

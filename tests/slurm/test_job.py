@@ -119,7 +119,15 @@ def test_only_the_mpich_of_the_environment_is_told_how_to_connect(run_job, repos
     assert run_job("simulate.sh", status=0, MPIR_CVAR_CH4_NETMOD="ucx").step[-1] == "NETMOD=ucx"
 
 
-@pytest.mark.parametrize("status", [1, 75, 137])
+def test_a_step_that_stops_before_it_is_finished_goes_on_in_the_next_part(run_job) -> None:
+    """Training in parts of minutes (trainer.stop_after_minutes), without any signal."""
+    job = run_job("train_ddp.sh", "trainer.stop_after_minutes=10", status=75)
+    assert job.status == 75
+    assert job.signal is None
+    assert job.scontrol == "requeue 20042 during the step\n"  # nothing had to stop it
+
+
+@pytest.mark.parametrize("status", [1, 137])
 def test_a_step_that_fails_by_itself_fails_the_job(run_job, status: int) -> None:
     job = run_job("train_ddp.sh", status=status)
     assert job.status == status
