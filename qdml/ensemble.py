@@ -18,8 +18,7 @@ Symbols: B dot, V variant, D number mean, D_v volume mean, σ relative standard 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -161,14 +160,11 @@ class EnsembleLane(Lane):
     """New dots in every step."""
 
     draws: DotDraws
-    patterns: Callable[[Rows], torch.Tensor] | None
-    """Clean patterns (B, Q) of rows, for recipes that start from them; None for those that make their own."""
 
     def batch(self, step: int, size: int) -> Rows:
-        """The dots of one step."""
+        """The dots of one step, without patterns: recipes make those from the basis."""
         device = self.validation.diameter.device
-        rows = self.draws(size, lane_generator(device, self.seed, _DOTS, step, self.number))
-        return rows if self.patterns is None else replace(rows, intensity=self.patterns(rows))
+        return self.draws(size, lane_generator(device, self.seed, _DOTS, step, self.number))
 
 
 def ensemble_lanes(
@@ -179,7 +175,7 @@ def ensemble_lanes(
     rank: int,
     world: int,
     device: torch.device,
-    patterns: Callable[[Rows], torch.Tensor] | None,
+    intensity: bool,
 ) -> list[EnsembleLane]:
     """The lanes of one process.
 
@@ -190,7 +186,7 @@ def ensemble_lanes(
         rank: number of this process.
         world: number of processes.
         device: of the rows.
-        patterns: see `EnsembleLane`.
+        intensity: whether the samples for validation hold their patterns (`Recipe.needs_intensity`).
 
     Raises:
         ValueError: the basis does not cover what is asked for, or the samples cannot be dealt (`deal_samples`).
@@ -199,10 +195,9 @@ def ensemble_lanes(
     return [
         EnsembleLane(
             number=number,
-            validation=read_rows(store, parts["validation"], device, intensity=patterns is not None),
+            validation=read_rows(store, parts["validation"], device, intensity=intensity),
             seed=seed,
             draws=draws,
-            patterns=patterns,
         )
         for number, parts in deal_samples(store, config, seed=seed, rank=rank, world=world).items()
     ]

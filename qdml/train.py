@@ -23,12 +23,10 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    import torch
-
     from hpc.store import Store
     from qdml.augmentation.recipe import Recipe
     from qdml.config import TrainConfig
-    from qdml.dataset import Lane, Rows
+    from qdml.dataset import Lane
     from qdml.distributed import Processes
 
 __all__ = ["EXIT_REQUEUE", "main", "train"]
@@ -37,9 +35,6 @@ _log = logging.getLogger(__name__)
 
 #: EX_TEMPFAIL of sysexits.h: not finished, state saved, run the same command again.
 EXIT_REQUEUE = 75
-
-# Error of clean patterns from the basis, as a fraction of their peak: a tenth of what 10⁶ counts at the peak leave.
-_TOLERANCE = 1e-4
 
 
 class _StopSignal:
@@ -123,9 +118,10 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     if state == "resumed":
         trainer.resume()
     else:
-        if main_process and recipe.basis is not None:
-            write_basis(folder.path, recipe.basis)
         if main_process:
+            # Recipes that start from clean patterns need none.
+            if not recipe.needs_intensity and recipe.basis is not None:
+                write_basis(folder.path, recipe.basis)
             folder.keep_metrics(0)  # of a run that ended before its first checkpoint
         trainer.fit_whitening()
     if main_process:
@@ -170,22 +166,14 @@ def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane
         "rank": processes.rank,
         "world": processes.world,
         "device": processes.device,
+        "intensity": recipe.needs_intensity,
     }
     lanes: Sequence[Lane]
     if isinstance(config.data, EnsembleDataConfig):
-        patterns = _clean_patterns(store, processes.device) if recipe.needs_intensity else None
-        lanes = ensemble_lanes(store, config.data, **place, patterns=patterns)
+        lanes = ensemble_lanes(store, config.data, **place)
     else:
-        lanes = read_lanes(store, config.data, **place, intensity=recipe.needs_intensity)
+        lanes = read_lanes(store, config.data, **place)
     return store, list(lanes), recipe
-
-
-def _clean_patterns(store: Store, device: torch.device) -> Callable[[Rows], torch.Tensor]:
-    """What `qd-simulate` would write for any dots of the store's basis."""
-    from qdml.basis import DotBasis, clean_patterns
-
-    basis = DotBasis(store, store.q, tolerance=_TOLERANCE, device=device, margin=0.0)
-    return lambda rows: clean_patterns(basis, rows, store.q)
 
 
 def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:

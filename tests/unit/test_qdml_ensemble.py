@@ -169,7 +169,7 @@ def lanes(world: int, rank: int = 0, **change: object) -> list:
         rank=rank,
         world=world,
         device=CPU,
-        patterns=None,
+        intensity=False,
     )
 
 
@@ -192,10 +192,3 @@ def test_the_samples_of_the_store_are_held_out() -> None:
     }
     held_out = torch.cat([lane.validation.diameter for lane in lanes(1)]).sort().values
     assert np.array_equal(held_out.numpy(), memory_store().parameters["diameter"][splits["validation"]])
-
-
-def test_patterns_come_with_the_dots_where_a_recipe_asks() -> None:
-    lane = replace(lanes(1)[0], patterns=lambda rows: rows.diameter[:, None].float().expand(-1, 7))
-    rows = lane.batch(0, 4)
-    assert rows.intensity.shape == (4, 7)
-    assert torch.equal(rows.intensity[:, 0], rows.diameter.float())
