@@ -56,24 +56,31 @@ class InstrumentRecipe(Recipe):
     def __init__(
         self,
         config: InstrumentRecipeConfig,
-        store: Store,
+        dots: Store | DotBasis,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Tabulate dots, instruments and surroundings.
 
+        Args:
+            config: from `augment=instrument`.
+            dots: a store, or the basis that has been made of one.
+            device: of the batches.
+            dtype: of the tables.
+
         Raises:
             ValueError: the store is not of X-rays, or its atoms move together already; a window or a solvent file does
                 not fit its Q; its basis does not reach far enough.
         """
-        if store.attrs.get("particle", "xray") != "xray":
+        q, path = (dots.q[dots.inside], "the basis") if isinstance(dots, DotBasis) else (dots.q, dots.path)
+        if dots.attrs.get("particle", "xray") != "xray":
             raise ValueError(
-                f"augment=instrument is for X-rays, {store.path} holds patterns of {store.attrs['particle']}s"
+                f"augment=instrument is for X-rays, {path} holds patterns of {dots.attrs['particle']}s"
             )
-        moving = [one["title"] for one in store.attrs["variants"] if one.get("motion")]
+        moving = [one["title"] for one in dots.attrs["variants"] if one.get("motion")]
         if moving:
             raise ValueError(
-                f"augment=instrument adds correlated motion and halo itself, {store.path} holds patterns that have "
+                f"augment=instrument adds correlated motion and halo itself, {path} holds patterns that have "
                 f"them already ({moving[0]}); simulate with motion=independent"
             )
         instruments = [load_instrument(one.name) for one in config.instruments]
@@ -84,13 +91,17 @@ class InstrumentRecipe(Recipe):
         self._config, self._dtype = config, dtype
         space.uniform("fraction")
         # The dots take longest: what does not fit is said before.
-        self._surroundings = Surroundings(config.surroundings, store.q, space, device, dtype)
-        self.windows = windows(instruments, energies, store.q)
-        self.basis = DotBasis(store, store.q, tolerance=config.basis_tolerance, device=device, margin=_MARGIN)
+        self._surroundings = Surroundings(config.surroundings, q, space, device, dtype)
+        self.windows = windows(instruments, energies, q)
+        self.basis = (
+            dots
+            if isinstance(dots, DotBasis)
+            else DotBasis(dots, q, tolerance=config.basis_tolerance, device=device, margin=_MARGIN)
+        )
         self._optics = Optics(
             instruments,
             energies,
-            store.q,
+            q,
             crystal=(self.basis.q, self.basis.inside),
             smooth=self._surroundings.grid,
             extent=self.basis.extent,
@@ -101,7 +112,7 @@ class InstrumentRecipe(Recipe):
         )
         reach = min(low for low, _ in energies), max(high for _, high in energies)
         self._dots = Dots(config.dots, self.basis, reach, space, device, dtype)
-        modes_KQ = table(smooth_modes(store.q, config.dots.model_error_length), device, dtype)
+        modes_KQ = table(smooth_modes(q, config.dots.model_error_length), device, dtype)
         space.uniform("model_error_size")
         space.field("model_error", "dots", modes_KQ)
         self._of_sample = Ranges(

@@ -15,13 +15,14 @@ from qdml.augmentation.recipe import Recipe
 
 if TYPE_CHECKING:
     from hpc.store import Store
+    from qdml.basis import DotBasis
 
 __all__ = ["build_recipe"]
 
 
 def build_recipe(
     config: AllaraConfig | InstrumentRecipeConfig,
-    store: Store,
+    store: Store | DotBasis,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Recipe:
@@ -29,7 +30,7 @@ def build_recipe(
 
     Args:
         config: from `augment=NAME`.
-        store: whose patterns will be augmented: its grid, material, radiation, basis.
+        store: whose patterns will be augmented: its grid, material, radiation, basis; or the basis of a model alone.
         device: where batches will be.
         dtype: of the tables; float64 for derivatives by differences (the dots of a basis are float32).
 
@@ -39,7 +40,12 @@ def build_recipe(
     """
     if isinstance(config, AllaraConfig):
         from qdml.augmentation.allara import AllaraRecipe
+        from qdml.basis import DotBasis
 
+        if isinstance(store, DotBasis):
+            raise ValueError(
+                f"augment={config.name} starts from the patterns of a store; a basis alone has none"
+            )
         return AllaraRecipe(config, store, device, dtype)
     from qdml.augmentation.instrument import InstrumentRecipe
 
