@@ -1,4 +1,4 @@
-"""Measured patterns -> mean size and size dispersion: the command `qd-predict`.
+"""Measured patterns -> volume and number mean size, size dispersion: the command `qd-predict`.
 
 All files are read and checked before the first one is sized. Into the output folder go `results.json`,
 `results.csv` and one figure per file.
@@ -9,19 +9,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
     from qdml.measured.answer import Answer
     from qdml.measured.output import Sized
     from qdml.measured.patterns import OnGrid, Pattern, Radiation
+    from qdml.measured.posterior_answer import PosteriorAnswer
 
 __all__ = ["main"]
+
+_INTERVALS = {
+    "classes": "central 68 % and 95 % of the class probabilities, spread evenly over each class; what no training "
+    "pattern had is not in them",
+    "posterior": "central 68 % and 95 % of the posterior of the fit (of the network where `answer_of` says so); a "
+    "residual beyond noise and model error has widened it",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         radiation = Radiation(
             wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
         )
-        _run(options.files, radiation, options.model, options.output, options.instrument)
+        _run(options, radiation)
     except (ValueError, OSError) as error:
         print(f"qd-predict: error: {error}", file=sys.stderr)
         return 2
@@ -46,17 +56,33 @@ def _parser() -> argparse.ArgumentParser:
         description="Mean size and size dispersion of quantum dots from measured X-ray total scattering patterns.",
         epilog="A FILE is text (or gzip) of two or three columns: 2θ or Q, intensity and perhaps its standard "
         "deviation; the pattern as measured, with solvent and background. "
-        "Example: qd-predict sample.xye --wavelength 0.564162 --model runs/quick/model -o sizes",
+        "Example: qd-predict sample.xye --wavelength 0.564162 -o sizes",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="measured pattern")
-    parser.add_argument("--model", required=True, type=Path, help="folder that qd-train wrote")
+    parser.add_argument(
+        "--model", type=Path, help="folder that qd-train wrote (default: the PbS model of this package)"
+    )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
     )
     parser.add_argument(
         "--instrument",
         metavar="NAME",
-        help="a choice of conf/instrument: resolution and lines of the simulated answer in the figure",
+        help="what measured: a choice of conf/instrument that the model knows (default: from the radiation, said in "
+        "the output); for a model of classes, resolution and lines of the simulated answer in the figure",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="of your instrument, relative to the widths in conf/instrument (default: 1)",
+    )
+    parser.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether a fit goes on from the network's posterior (default: yes, where the model is one of posteriors)",
     )
     unit = parser.add_argument_group("what the first column is; there is no default")
     unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
@@ -65,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(
-    files: Sequence[Path], radiation: Radiation, model: Path, output: Path, instrument: str | None
-) -> None:
+def _run(options: argparse.Namespace, radiation: Radiation) -> None:
     """Check everything, size every file, write the results.
 
     Raises:
@@ -76,36 +100,93 @@ def _run(
     from rich.console import Console
     from rich.progress import track
 
-    from hpc.instrument.setup import load_instrument
     from qdml.checkpoint import load_model
-    from qdml.fitting.instrument import wavelength_of
-    from qdml.measured.answer import answer_pattern
-    from qdml.measured.figure import draw_answer
-    from qdml.measured.inference import model_grid, trained_windows
+    from qdml.measured.inference import model_grid
     from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
+    from qdml.shipped import shipped_model
 
-    module, card = load_model(model)
-    setup = None if instrument is None else load_instrument(instrument)
-    if setup is not None:
-        wavelength_of(setup, radiation.energy)
-    window, _ = trained_windows(card)
-    patterns = _read_all(files, radiation, model_grid(card), window)
-    make_folder(output)
+    folder = options.model or shipped_model()
+    module, card = load_model(folder)
+    prepare = _posteriors if card["task"] == "posterior" else _classes
+    window, size_and_draw = prepare(options, radiation, folder, module, card)
+    patterns = _read_all(options.files, radiation, model_grid(card), window)
+    make_folder(options.output)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
-    figures = figure_names(files)
-    answers = []
-    for (pattern, on_grid), figure in track(
-        list(zip(patterns, figures, strict=True)), description="Sizing", console=console, transient=True
-    ):
-        answers.append(answer_pattern(module, card, pattern, on_grid, instrument=setup))
-        draw_answer(output / figure, answers[-1])
+    figures = figure_names(options.files)
+    answers = [
+        size_and_draw(pattern, on_grid, options.output / figure)
+        for (pattern, on_grid), figure in track(
+            list(zip(patterns, figures, strict=True)), description="Sizing", console=console, transient=True
+        )
+    ]
     records = [
         answer.as_record() | {"figure": figure} for answer, figure in zip(answers, figures, strict=True)
     ]
-    _write_json(output / "results.json", records, model, card)
-    write_csv(output / "results.csv", [_csv_row(record) for record in records])
+    _write_json(options.output / "results.json", records, folder, card)
+    write_csv(options.output / "results.csv", [_csv_row(record) for record in records])
     print_sizes(console, [_shown(answer) for answer in answers])
-    console.print(f"{output}: results.json, results.csv and a figure for each file", highlight=False)
+    console.print(f"{options.output}: results.json, results.csv and a figure for each file", highlight=False)
+
+
+_Sizer = Callable[["Pattern", "OnGrid", Path], "Answer | PosteriorAnswer"]
+
+
+def _classes(
+    options: argparse.Namespace,
+    radiation: Radiation,
+    folder: Path,
+    module: nn.Module,
+    card: Mapping[str, Any],
+) -> tuple[tuple[float, float], _Sizer]:
+    """What a model of classes has seen of Q, and how it answers one pattern."""
+    from hpc.instrument.setup import load_instrument
+    from qdml.fitting.instrument import wavelength_of
+    from qdml.measured.answer import answer_pattern
+    from qdml.measured.figure import draw_answer
+    from qdml.measured.inference import trained_windows
+
+    if options.refine:
+        raise ValueError(f"--refine goes on from a posterior; {folder} is a model of classes")
+    setup = None if options.instrument is None else load_instrument(options.instrument)
+    if setup is not None:
+        wavelength_of(setup, radiation.energy)
+
+    def size_and_draw(pattern: Pattern, on_grid: OnGrid, figure: Path) -> Answer:
+        answer = answer_pattern(module, card, pattern, on_grid, instrument=setup)
+        draw_answer(figure, answer)
+        return answer
+
+    return trained_windows(card)[0], size_and_draw
+
+
+def _posteriors(
+    options: argparse.Namespace,
+    radiation: Radiation,
+    folder: Path,
+    module: nn.Module,
+    card: Mapping[str, Any],
+) -> tuple[tuple[float, float], _Sizer]:
+    """What a posterior model has seen of Q with this instrument, and how it answers one pattern."""
+    from qdml.measured.measurement import measurement_of
+    from qdml.measured.posterior_answer import answer_posterior
+    from qdml.measured.posterior_figure import draw_posterior
+    from qdml.measured.refinement import load_recipe
+
+    measurement = measurement_of(
+        card,
+        energy_kev=radiation.energy,
+        instrument=options.instrument,
+        resolution_factor=options.resolution,
+    )
+    recipe = None if options.refine is False else load_recipe(folder, card)
+    answer_of = partial(answer_posterior, module, card, measurement=measurement, recipe=recipe)
+
+    def size_and_draw(pattern: Pattern, on_grid: OnGrid, figure: Path) -> PosteriorAnswer:
+        answer = answer_of(pattern, on_grid)
+        draw_posterior(figure, answer)
+        return answer
+
+    return measurement.window(card), size_and_draw
 
 
 def _read_all(
@@ -138,11 +219,11 @@ def _write_json(path: Path, records: list[dict[str, Any]], model: Path, card: Ma
         "results": records,
         "model": {
             "folder": str(model),
+            "task": card["task"],
             "material": card["store"]["material"],
             "energy_kev": card["store"]["energy_kev"],
         },
-        "intervals": "central 68 % and 95 % of the class probabilities, spread evenly over each class; "
-        "what no training pattern had is not in them",
+        "intervals": _INTERVALS[card["task"]],
         "version": version("debye-dots"),
     }
     path.write_text(
@@ -154,9 +235,10 @@ def _csv_row(record: dict[str, Any]) -> dict[str, str]:
     from qdml.measured.output import estimate_columns
 
     pattern, fit = record["pattern"], record["display_fit"]
+    names = ("diameter_nm", "diameter_volume_nm", "sigma", "strain")
     return {
         "file": record["file"],
-        **estimate_columns(record, ("diameter_nm", "diameter_volume_nm", "sigma")),
+        **estimate_columns(record, [name for name in names if record[name] is not None]),
         "q_min": f"{pattern['q_window'][0]:.5g}",
         "q_max": f"{pattern['q_window'][1]:.5g}",
         "rwp": f"{fit['rwp']:.4g}",
@@ -165,12 +247,12 @@ def _csv_row(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _shown(answer: Answer) -> Sized:
+def _shown(answer: Answer | PosteriorAnswer) -> Sized:
     """What the console shows of an answer."""
     from qdml.measured.output import Sized
 
     seen = answer.on_grid
-    counts = f"{seen.noise_source.text}, as of {seen.counts:.1e} counts per grid point"
+    noise = f"{seen.noise_source.text}, as of {seen.counts:.1e} counts per grid point"
     window = (
         f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
     )
@@ -179,7 +261,11 @@ def _shown(answer: Answer) -> Sized:
         diameter_nm=answer.diameter_nm,
         diameter_volume_nm=answer.diameter_volume_nm,
         sigma=answer.sigma,
-        lines=(f"Q {window}, {seen.n_points} points, {counts}", *(f"note: {note}" for note in answer.notes)),
+        lines=(
+            f"Q {window}, {seen.n_points} points, {noise}",
+            *answer.lines,
+            *(f"note: {note}" for note in answer.notes),
+        ),
         doubts=answer.doubts,
     )
 

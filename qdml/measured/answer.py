@@ -70,6 +70,11 @@ class Answer:
     notes: tuple[str, ...]
     """What was done to the pattern, and what differs from the training without much effect."""
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the console says beside the table."""
+        return ()
+
     def as_record(self) -> dict[str, Any]:
         """The answer as JSON data: one entry of `results.json`."""
         on_grid, comparison, classes = self.on_grid, self.comparison, self.classes

@@ -90,6 +90,11 @@ class Measurement:
             mask=torch.as_tensor(pattern.mask, dtype=torch.float32)[None],
         )
 
+    def window(self, card: Mapping[str, Any]) -> tuple[float, float]:
+        """First and last Q that any pattern of this instrument had in the training of a model [Å⁻¹]."""
+        trained = card["windows"][self.index]
+        return max(card["q"]["min"], trained["first"][0]), min(card["q"]["max"], trained["last"][1])
+
     def photons(self, pattern: OnGrid, step: float) -> float:
         """At the highest point of the pattern, of one step of the instrument, as if angles were small.
 

@@ -72,15 +72,18 @@ def print_sizes(console: Console, sized: Sequence[Sized]) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left", caption_style="dim")
-    table.caption = Text("mean [central 68 % interval]; D_vol = D(1 + σ²)³; !: see the doubts below")
+    table.caption = Text(
+        "mean [central 68 % interval]; D: number mean, D_vol = D(1 + σ²)³; !: see the doubts below"
+    )
     table.add_column("file", overflow="fold")
-    for heading in ("D (nm)", "D_vol (nm)", "σ (%)"):
+    # What patterns know best comes first.
+    for heading in ("D_vol (nm)", "D (nm)", "σ (%)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in sized:
         table.add_row(
             Text(one.file.name + " !" * bool(one.doubts)),
-            Text(one.diameter_nm.text(2)),
             Text(one.diameter_volume_nm.text(2)),
+            Text(one.diameter_nm.text(2)),
             Text(one.sigma.text(1, factor=100)),
         )
     console.print(table)

@@ -58,9 +58,33 @@ class PosteriorAnswer:
         )
 
     @property
-    def estimates(self) -> Mapping[str, Estimate]:
-        """Of the final answer."""
-        return self.final.estimates
+    def diameter_nm(self) -> Estimate:
+        """Number-mean diameter D."""
+        return self.final.estimates["diameter_nm"]
+
+    @property
+    def diameter_volume_nm(self) -> Estimate:
+        """D_v = D(1 + σ²)³."""
+        return self.final.estimates["diameter_volume_nm"]
+
+    @property
+    def sigma(self) -> Estimate:
+        """Relative standard deviation of the diameter."""
+        return self.final.estimates["sigma"]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the console says beside the table."""
+        strain = f"strain {self.final.estimates['strain'].text(3, factor=100)} %"
+        said = f"{strain}, correlation of D and σ {self.final.correlation:+.2f}"
+        if self.refinement is None:
+            return (f"network's answer; {said}",)
+        first = self.network.estimates
+        volume, number, sigma = (first[name] for name in ("diameter_volume_nm", "diameter_nm", "sigma"))
+        return (
+            f"{said}, residual {self.refinement.misfit:.1f} times the noise",
+            f"network: D_vol {volume.text(2)}, D {number.text(2)} nm, σ {sigma.text(1, factor=100)} %",
+        )
 
     def as_record(self) -> dict[str, Any]:
         """The answer as JSON data: one entry of `results.json`."""
@@ -95,8 +119,8 @@ def answer_posterior(
     card: Mapping[str, Any],
     pattern: Pattern,
     on_grid: OnGrid,
-    measurement: Measurement,
     *,
+    measurement: Measurement,
     recipe: Recipe | None,
 ) -> PosteriorAnswer:
     """Size one pattern and check the answer against it.

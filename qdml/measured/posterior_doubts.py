@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdml.answers import QUANTITIES
-
 if TYPE_CHECKING:
     from qdml.measured.comparison import Comparison
     from qdml.measured.measurement import Measurement
@@ -41,18 +39,11 @@ _WORDS = {
 
 
 def prior_ranges(card: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Between which values the dots of a training lay: number mean D [nm], σ, ε, by the names of `QUANTITIES`."""
-    from qdml.checkpoint import training_config
-    from qdml.config import EnsembleDataConfig
-
-    data = training_config(card).data
-    if isinstance(data, EnsembleDataConfig):
-        name = "diameter_nm" if data.mean == "number" else "diameter_volume_nm"
-        pairs = {name: data.diameter_nm, "sigma": data.sigma, "strain": data.strain}
-    else:
-        ranges = card["store"]["ranges"]
-        pairs = {"diameter_nm": ranges["diameter"], "sigma": ranges["sigma"], "strain": ranges["strain"]}
-    return {name: (float(pair[0]), float(pair[1])) for name, pair in pairs.items()}
+    """Between which values the dots of a training lay, by the names of `qdml.answers.QUANTITIES`."""
+    prior = card["prior"]
+    size = "diameter_nm" if prior["mean"] == "number" else "diameter_volume_nm"
+    pairs = {size: prior["diameter_nm"], "sigma": prior["sigma"], "strain": prior["strain"]}
+    return {name: (float(low), float(high)) for name, (low, high) in pairs.items()}
 
 
 def disagreement(a: Inferred, b: Inferred) -> float:
@@ -105,7 +96,7 @@ def _at_the_edge(final: Inferred, card: Mapping[str, Any]) -> list[str]:
     """Where the end of the training's range and not the pattern ends an interval."""
     found = []
     for name, (low, high) in prior_ranges(card).items():
-        word, unit, factor = _WORDS.get(name, ("D_v", " nm", 1.0))
+        word, unit, factor = _WORDS[name]
         samples = final.samples[name]
         for share, word_of_end in (
             (float((samples < low).mean()), "smaller"),
@@ -155,6 +146,3 @@ def _misfit(comparison: Comparison, refinement: Refinement | None) -> list[str]:
             f"{100 * refinement.beyond:.0f} % of the atoms would lie in dots larger than the model's basis has"
         )
     return found
-
-
-assert set(_WORDS) <= set(QUANTITIES)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qdml.measured.comparison import Comparison
-from qdml.measured.inference import model_grid
 from qdml.measured.posterior import Inferred, inferred_of
 
 if TYPE_CHECKING:
@@ -71,14 +70,12 @@ def load_recipe(folder: str | Path, card: Mapping[str, Any]) -> Recipe:
     """
     import torch
 
-    from qdml.augmentation.recipes import recipe_of_basis
+    from qdml.augmentation.recipes import build_recipe
     from qdml.basis_file import read_basis
     from qdml.checkpoint import training_config
 
     device = torch.device("cpu")
-    return recipe_of_basis(
-        training_config(card).augment, read_basis(folder, device), model_grid(card), device
-    )
+    return build_recipe(training_config(card).augment, read_basis(folder, device), device)
 
 
 def refine_pattern(
