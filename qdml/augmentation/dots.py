@@ -215,7 +215,8 @@ class Dots:
             values: of `LatentSpace.values`; None for perfect dots.
             texture_B1: standard deviation of ln γ.
         """
-        averages = self._basis.average(main.variant, main.log_volume_diameter, main.sigma)
+        # A basis is float32, whatever the tables are.
+        averages = self._basis.average(main.variant, main.log_volume_diameter.float(), main.sigma.float())
         strain_B1 = main.strain[:, None]
         shrink_B1 = (1 + strain_B1) ** -2
         real_BEX, imaginary_BE1, incoherent_BEX = self._amplitudes(energy_B1, strain_B1)
