@@ -14,6 +14,7 @@ import numpy as np
 
 from hpc.config_axis import Axis, count, mapping, number, switch
 from hpc.config_variants import read_variants
+from hpc.ensemble import largest_diameter
 from hpc.radiation import Beam, Particle, choose_beam
 from hpc.structure.material import Material, load_material
 from hpc.structure.variant import GROUPS, Variant
@@ -38,6 +39,11 @@ class GridConfig:
     """Factor on every Debye-Waller B."""
     tail: float
     """Fraction of the atoms of an ensemble that may lie beyond the largest particle."""
+    largest_nm: float | None
+    """A Sobol grid has no ensembles with more than `tail` of their atoms beyond this diameter [nm]: it lowers the upper
+    end of σ at each D. None where there is no such bound."""
+    shares: tuple[float, ...] | None
+    """Of a Sobol grid's samples, for each variant; None for even ones."""
 
     def __post_init__(self) -> None:
         number("grid.diameter_nm", self.diameter_nm.bounds[0], above=0)
@@ -53,6 +59,10 @@ class GridConfig:
         number("grid.b_scale", self.b_scale.bounds[0], least=0)
         if not 0 < self.tail < 0.1:
             raise ValueError(f"grid.tail must lie in 0 to 0.1, got {self.tail}")
+        if self.largest_nm is not None:
+            self._check_largest(number("grid.largest_nm", self.largest_nm, above=0))
+        if self.shares is not None and self.sampling != "sobol":
+            raise ValueError("grid.shares belongs to grid.sampling=sobol; leave it null for a cartesian grid")
         axes = {
             "diameter_nm": self.diameter_nm,
             "sigma": self.sigma,
@@ -83,6 +93,22 @@ class GridConfig:
                     )
         else:
             raise ValueError(f"grid.sampling must be 'cartesian' or 'sobol', got {self.sampling!r}")
+
+    def _check_largest(self, largest: float) -> None:
+        if self.sampling != "sobol":
+            raise ValueError(
+                "grid.largest_nm belongs to grid.sampling=sobol; a cartesian grid is as it is written, leave it null"
+            )
+        diameter, sigma = self.diameter_nm.bounds[1], self.sigma.bounds[0]
+        if sigma == 0:
+            raise ValueError("grid.largest_nm needs distributions: raise the lower end of grid.sigma above 0")
+        needed = largest_diameter(np.array([diameter]), np.array([sigma]), tail=self.tail)
+        if needed > largest:
+            raise ValueError(
+                f"grid.largest_nm leaves nothing at D = {diameter:g} nm: with the smallest σ, {sigma:g}, a fraction "
+                f"{self.tail:g} of the atoms lies beyond {needed:.4g} nm; got {largest:g}, raise it or lower "
+                "grid.diameter_nm"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +206,11 @@ class SimulateConfig:
                 f"grid.samples must be at least the number of variants, {len(self.variants)}, "
                 f"got {self.grid.samples}"
             )
+        if self.grid.shares is not None and len(self.grid.shares) != len(self.variants):
+            raise ValueError(
+                f"grid.shares must be a number for each of the {len(self.variants)} variants, "
+                f"got {list(self.grid.shares)}"
+            )
 
     @property
     def material(self) -> Material:
@@ -241,6 +272,10 @@ class SimulateConfig:
                     strain=Axis.read("grid.strain", grid["strain"]),
                     b_scale=Axis.read("grid.b_scale", grid["b_scale"]),
                     tail=number("grid.tail", grid["tail"]),
+                    largest_nm=grid["largest_nm"],
+                    shares=None
+                    if grid["shares"] is None
+                    else tuple(number("grid.shares", share, above=0) for share in grid["shares"]),
                 ),
                 q=q_range,
                 variants=variants,

@@ -33,6 +33,7 @@ __all__ = [
     "Resampler",
     "fine_step",
     "largest_diameter",
+    "largest_sigma",
     "number_weights",
     "smallest_diameter",
     "volume_mean_diameter",
@@ -80,6 +81,26 @@ def largest_diameter(diameter: np.ndarray, sigma: np.ndarray, *, tail: float) ->
     mu, s = _lognormal_parameters(np.asarray(diameter, dtype=float), np.asarray(sigma, dtype=float))
     cut = np.exp(mu + 3 * s**2 + s * ndtri(1 - tail))
     return float(np.max(np.where(np.asarray(sigma) == 0, diameter, cut)))
+
+
+def largest_sigma(diameter: np.ndarray | float, largest: float, *, tail: float) -> np.ndarray:
+    """The widest distribution of each mean diameter that leaves a fraction `tail` of its atoms beyond `largest`.
+
+    The inverse of `largest_diameter`: ln(largest/D) = 5s²/2 + zs, with z the quantile of 1 - tail.
+
+    Args:
+        diameter: (...,) mean diameters, at most `largest`, same unit.
+        largest: the diameter beyond which atoms are left out.
+        tail: fraction of the atoms, 0 < tail < 1/2.
+
+    Returns:
+        (...,) float64, relative standard deviations.
+    """
+    from scipy.special import ndtri
+
+    z, room = ndtri(1 - tail), np.log(largest / np.asarray(diameter, dtype=np.float64))
+    s = (np.sqrt(z**2 + 10 * room) - z) / 5
+    return np.sqrt(np.expm1(s**2))
 
 
 def smallest_diameter(diameter: np.ndarray, sigma: np.ndarray, *, tail: float) -> float:

@@ -2,7 +2,8 @@
 
 A cartesian grid is in C order of `hpc.schema.PARAMETERS` (variant slowest, then strain; σ fastest). A Sobol grid fills
 the same box with a scrambled low-discrepancy sequence (I. M. Sobol, USSR Comput. Math. 7, 86 (1967); A. B. Owen's
-scrambling).
+scrambling). Where it has a largest dot, σ ends at each D where a fraction `tail` of the atoms would be in larger ones:
+the box's face is bent, and the sequence fills what is left of it as evenly.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import numpy as np
 
 from hpc.config import GridConfig, QConfig
 from hpc.config_axis import Axis
-from hpc.schema import DIAMETER, PARAMETERS, VARIANT
+from hpc.ensemble import largest_sigma
+from hpc.schema import DIAMETER, PARAMETERS, SIGMA, VARIANT
 
 __all__ = ["axis_values", "grid_samples", "intensity_bytes", "q_values", "stepped"]
 
@@ -67,7 +69,7 @@ def grid_samples(config: GridConfig, seed: int, n_variants: int = 1) -> dict[str
         config: the checked grid.
         seed: scrambles a Sobol grid; a cartesian grid does not depend on it.
         n_variants: how many structural variants there are. A cartesian grid holds every combination; the points of a
-            Sobol grid are dealt out evenly.
+            Sobol grid are dealt out by `grid.shares`.
 
     Returns:
         name -> (sample,) for each of `PARAMETERS`; float64, the variant int64.
@@ -83,11 +85,19 @@ def grid_samples(config: GridConfig, seed: int, n_variants: int = 1) -> dict[str
     assert config.samples is not None
     unit = qmc.Sobol(d=len(axes), scramble=True, rng=np.random.default_rng(seed)).random(config.samples)
     low, high = np.array([axis.bounds for axis in axes]).T
+    diameter, sigma = _CONTINUOUS.index(DIAMETER), _CONTINUOUS.index(SIGMA)
+    high = np.tile(high, (config.samples, 1))
+    if config.largest_nm is not None:
+        diameters = low[diameter] + unit[:, diameter] * (high[:, diameter] - low[diameter])
+        widest = largest_sigma(diameters, config.largest_nm, tail=config.tail)
+        high[:, sigma] = np.minimum(high[:, sigma], widest)
     points = low + unit * (high - low)
     # Consecutive points fill the box evenly, every second or fourth would not: each variant gets a run of them.
-    variant = np.arange(config.samples) * n_variants // config.samples
+    share = np.cumsum(config.shares or [1.0] * n_variants)
+    middle = (np.arange(config.samples) + 0.5) / config.samples
+    variant = np.searchsorted(share / share[-1], middle)
     # Neighbours in the store then share strains no more than chance has it, but sizes: the tables stay small.
-    order = np.lexsort((points[:, _CONTINUOUS.index(DIAMETER)], variant))
+    order = np.lexsort((points[:, diameter], variant))
     return {VARIANT: variant[order]} | {name: points[order, index] for index, name in enumerate(_CONTINUOUS)}
 
 

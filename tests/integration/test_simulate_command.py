@@ -21,7 +21,7 @@ SMOKE = ("experiment=smoke", "store.path=deep/store.zarr")
         (["q.min=5", "q.max=2"], r"Q range is empty"),
         (
             ["q.step=0.2"],
-            r"q\.step is too coarse for the largest particle: 4\.\d* nm needs q\.step <= 0\.07\d* 1/Å",
+            r"q\.step is too coarse for these dots: distances up to 3\.\d* nm need q\.step <= 0\.0[89]\d* 1/Å",
         ),
         (["energy_kev=null"], r"energy is missing.*there is no default"),
         (["energy_kev=5000"], r"energy_kev must lie in"),

@@ -9,6 +9,7 @@ from hpc.ensemble import (
     Resampler,
     fine_step,
     largest_diameter,
+    largest_sigma,
     number_weights,
     volume_mean_diameter,
 )
@@ -72,6 +73,14 @@ def test_so_many_atoms_lie_beyond_the_largest_particle(tail):
     weights = number_weights(FINE, np.array([40.0]), np.array([0.15]))[0]
     atoms = weights * FINE**3
     assert atoms[cut < FINE].sum() / atoms.sum() == pytest.approx(tail, rel=0.05)
+
+
+def test_the_widest_distribution_under_a_largest_particle() -> None:
+    diameter = np.array([15.0, 60.0, 119.0])
+    sigma = largest_sigma(diameter, 120.0, tail=1e-3)
+    for d, s in zip(diameter, sigma, strict=True):
+        assert largest_diameter(d, s, tail=1e-3) == pytest.approx(120.0)
+    assert largest_sigma(120.0, 120.0, tail=1e-3) == 0
 
 
 def test_the_largest_particle_serves_every_ensemble():

@@ -5,6 +5,7 @@ import pytest
 
 from hpc.config import GridConfig, QConfig
 from hpc.config_axis import Axis
+from hpc.ensemble import largest_diameter
 from hpc.grid import axis_values, grid_samples, intensity_bytes, q_values, stepped
 from hpc.schema import PARAMETERS
 
@@ -18,6 +19,8 @@ def grid(**changes):
         "strain": [0.001, -0.001],
         "b_scale": [1.0, 1.5],
         "tail": 1e-6,
+        "largest_nm": None,
+        "shares": None,
     } | changes
     axes = {name: Axis.read(name, values[name]) for name in ("diameter_nm", "sigma", "strain", "b_scale")}
     return GridConfig(**values | axes)
@@ -96,6 +99,28 @@ def test_a_sobol_grid_fills_its_box_evenly():
     assert np.all(samples["b_scale"] == 1.2)
     # Neighbours in the store share their size tables.
     assert np.all(np.diff(samples["diameter"]) >= 0)
+
+
+def test_a_largest_dot_lowers_sigma_where_the_mean_is_large() -> None:
+    config = sobol(1024, largest_nm=14.0, tail=1e-3)
+    samples = grid_samples(config, seed=3)
+    diameter, sigma = samples["diameter"], samples["sigma"]
+    cuts = np.array([largest_diameter(d, s, tail=1e-3) for d, s in zip(diameter, sigma, strict=True)])
+    assert cuts.max() <= 14.0 * (1 + 1e-9)
+    # The box keeps its σ where there is room, and its bent face is reached.
+    assert sigma[diameter < 4].max() > 0.249
+    assert sigma[diameter > 9.5].max() < 0.13
+    assert cuts[diameter > 8].max() > 13.95
+    for name, values in grid_samples(sobol(1024), seed=3).items():
+        if name != "sigma":
+            np.testing.assert_array_equal(samples[name], values)
+
+
+def test_variants_get_their_shares_of_a_sobol_grid() -> None:
+    samples = grid_samples(sobol(256, shares=(2.0, 1.0, 1.0)), 0, 3)
+    assert np.bincount(samples["variant"]).tolist() == [128, 64, 64]
+    counts, _ = np.histogram(samples["diameter"][:128], bins=8, range=(2, 10))
+    assert np.all(counts == 16)
 
 
 @pytest.mark.parametrize("n_variants", [2, 3, 4, 8])
