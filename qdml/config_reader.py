@@ -1,7 +1,7 @@
 """Composed YAML -> frozen dataclasses: every missing, unknown or mistyped key is named.
 
 The dataclasses hold no defaults: values live in `conf/`. A field may be a number, text, a truth value, `T | None`,
-`tuple[T, ...]`, a `Literal` (one of a few words), another dataclass, or a choice between dataclasses whose `name` is a
+`tuple[T, ...]`, `dict[str, T]`, a `Literal` (one of a few words), another dataclass, or a choice between dataclasses whose `name` is a
 `Literal` and decides. Ranges of numbers may be written `2 to 10 step 0.5`, as the grids of `qd-simulate` are.
 """
 
@@ -76,6 +76,9 @@ def _read_value(kind: Any, value: Any, where: str) -> Any:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         require(is_list, f"{where} must be a list, got {value!r}")
         return tuple(_read_value(options[0], entry, f"{where}[{index}]") for index, entry in enumerate(value))
+    if origin is dict:
+        require(isinstance(value, Mapping), f"{where} must be a group of keys, got {value!r}")
+        return {str(name): _read_value(options[1], one, f"{where}.{name}") for name, one in value.items()}
     if is_dataclass(kind):
         require(isinstance(value, Mapping), f"{where} must be a group of keys, got {value!r}")
         return read_config(typing.cast(type, kind), value, where)

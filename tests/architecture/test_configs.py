@@ -13,7 +13,7 @@ from qdml.config import EvaluateConfig, TrainConfig, read_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Folders of files that no command composes.
-READ_BY_NAME = {"container", "fit", "instrument", "liquid"}
+READ_BY_NAME = {"container", "fit", "instrument", "liquid", "stress"}
 NAMED_RUNS = {"simulate": "experiment", "train": "training"}
 
 

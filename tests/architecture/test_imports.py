@@ -29,7 +29,7 @@ COMMANDS = (
 # library -> the only modules that import it, as patterns
 DOORS = {
     "mpi4py": ("hpc.mpi",),
-    "zarr": ("hpc.store*",),
+    "zarr": ("hpc.store*", "qdml.stress.files"),
     "cupy": ("hpc.device", "hpc.cuda.*"),
     "cupyx": ("hpc.device", "hpc.cuda.*"),
     "torch.distributed": ("qdml.distributed",),
