@@ -23,6 +23,7 @@ __all__ = [
     "check_element",
     "check_energy",
     "compton",
+    "dispersion",
     "energy_of_wavelength",
     "recoil",
     "scattering_factor",
@@ -117,8 +118,30 @@ def scattering_factor(
         raise ValueError(f"q must lie in 0 to {Q_MAX:.1f} Å⁻¹ (the f0 table), got {q.min():g} to {q.max():g}")
     f = np.asarray(xraydb.f0(element, q / (4 * np.pi))).astype(np.complex128)
     if anomalous:
-        energy_ev = 1000 * check_energy(energy_kev, (element,))
-        f += xraydb.f1_chantler(element, energy_ev) + 1j * xraydb.f2_chantler(element, energy_ev)
+        f += dispersion(element, np.array([check_energy(energy_kev)]))[0]
+    return f
+
+
+def dispersion(element: str, energies_kev: np.ndarray) -> np.ndarray:
+    """Anomalous parts f' + i f'' of a neutral atom at many energies, which takes as long as at one.
+
+    Args:
+        element: chemical symbol.
+        energies_kev: (n,) float64 [keV].
+
+    Returns:
+        (n,) complex128 [electrons].
+
+    Raises:
+        ValueError: unknown element, or an energy outside the table.
+    """
+    import xraydb
+
+    element = check_element(element)
+    for end in (energies_kev.min(), energies_kev.max()):
+        check_energy(float(end), (element,))
+    energy_ev = 1000 * np.asarray(energies_kev, dtype=np.float64)
+    f: np.ndarray = xraydb.f1_chantler(element, energy_ev) + 1j * xraydb.f2_chantler(element, energy_ev)
     return f
 
 

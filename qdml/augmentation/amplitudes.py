@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hpc.form_factors import compton, scattering_factor
+from hpc.form_factors import compton, dispersion, scattering_factor
 from qdml.augmentation.tables import table
 
 __all__ = ["Amplitudes"]
@@ -64,15 +64,13 @@ class Amplitudes:
         n = _ENERGIES if log_high > self._log_low else 2
         self._per_step = (n - 1) / ((log_high - self._log_low) or 1.0)
         energies = np.exp(np.linspace(self._log_low, log_high, n))
-        dispersion = np.zeros((len(elements), 2, n))
+        beyond_f0 = np.zeros((len(elements), 2, n))
         if anomalous:
-            zero = np.zeros(1)
             for index, element in enumerate(elements):
-                f0 = scattering_factor(element, zero, anomalous=False)
-                f = np.array([scattering_factor(element, zero, energy_kev=float(e)) - f0 for e in energies])
-                dispersion[index] = f[:, 0].real, f[:, 0].imag
+                f = dispersion(element, energies)
+                beyond_f0[index] = f.real, f.imag
         # (T, 2E): one read of the table for all.
-        self._dispersion_TE = to_device(dispersion.reshape(-1, n).T)
+        self._dispersion_TE = to_device(beyond_f0.reshape(-1, n).T)
         stretch = np.exp(_STEP * np.arange(-1, 2))
         self._f0 = [
             to_device(term)

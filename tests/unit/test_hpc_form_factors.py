@@ -9,6 +9,7 @@ from hpc.form_factors import (
     check_element,
     check_energy,
     compton,
+    dispersion,
     energy_of_wavelength,
     recoil,
     scattering_factor,
@@ -153,3 +154,17 @@ def test_recoil_at_wide_angles_is_not_small():
         recoil(np.array([25.0]), 22.0)
     with pytest.raises(ValueError, match="energy is missing"):
         recoil(np.array([1.0]), None)
+
+
+def test_dispersion_of_many_energies_is_that_of_each() -> None:
+    energies = np.array([8.048, 16.0, 22.0, 85.0])
+    zero = np.zeros(1)
+    got = dispersion("Pb", energies)
+    for energy, one in zip(energies, got, strict=True):
+        wanted = scattering_factor("Pb", zero, energy_kev=energy) - scattering_factor(
+            "Pb", zero, anomalous=False
+        )
+        assert one == pytest.approx(wanted[0], rel=1e-12)
+    assert got[0].real == pytest.approx(-4.3, abs=0.1)
+    with pytest.raises(ValueError, match="the table of Pb"):
+        dispersion("Pb", np.array([22.0, 1e5]))
