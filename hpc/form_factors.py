@@ -141,8 +141,10 @@ def dispersion(element: str, energies_kev: np.ndarray) -> np.ndarray:
     for end in (energies_kev.min(), energies_kev.max()):
         check_energy(float(end), (element,))
     energy_ev = 1000 * np.asarray(energies_kev, dtype=np.float64)
-    # Of one energy, xraydb gives a number.
-    return np.atleast_1d(xraydb.f1_chantler(element, energy_ev) + 1j * xraydb.f2_chantler(element, energy_ev))
+    # Of one energy xraydb returns a number.
+    real, imaginary = (np.atleast_1d(f(element, energy_ev)) for f in (xraydb.f1_chantler, xraydb.f2_chantler))
+    total: np.ndarray = real + 1j * imaginary
+    return total
 
 
 def compton(element: str, q: np.ndarray) -> np.ndarray:
