@@ -43,8 +43,16 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+# Scores of a posterior that fall as it learns.
+_ERRORS = (
+    ("volume_diameter_mae_nm", "volume mean", _BLUE),
+    ("sigma_mae", "dispersion", _ORANGE),
+    ("strain_mae", "strain", _GREY),
+)
+
+
 def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Loss and validation accuracy over the steps.
+    """Loss, and validation accuracy of classes or errors of a posterior, over the steps.
 
     Args:
         lines: of metrics.jsonl.
@@ -65,12 +73,19 @@ def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
                 step, [line[name] for line in lines], color=colour, marker=marker, ms=3, lw=1.2, label=label
             )
         loss.set(xlabel="step", ylabel="loss (nats)")
-        loss.set_ylim(bottom=0)
+        if "validation_diameter_accuracy" in lines[0]:
+            loss.set_ylim(bottom=0)
+            for name, label, colour in (("diameter", "size", _BLUE), ("sigma", "dispersion", _ORANGE)):
+                values = [100 * line[f"validation_{name}_accuracy"] for line in lines]
+                right.plot(step, values, color=colour, marker=marker, ms=3, lw=1.2, label=label)
+            right.set(ylabel="validation patterns in the right class (%)", ylim=(0, 101))
+        else:
+            for name, label, colour in _ERRORS:
+                values = [line[f"validation_{name}"] / lines[0][f"validation_{name}"] for line in lines]
+                right.plot(step, values, color=colour, marker=marker, ms=3, lw=1.2, label=label)
+            right.set(ylabel="mean |error| in validation, first look = 1", yscale="log")
         loss.legend()
-        for name, label, colour in (("diameter", "size", _BLUE), ("sigma", "dispersion", _ORANGE)):
-            values = [100 * line[f"validation_{name}_accuracy"] for line in lines]
-            right.plot(step, values, color=colour, marker=marker, ms=3, lw=1.2, label=label)
-        right.set(xlabel="step", ylabel="validation patterns in the right class (%)", ylim=(0, 101))
+        right.set(xlabel="step")
         right.legend()
         for axes in (loss, right):
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -66,7 +66,7 @@ class VariantWeight:
     """How often some of the structural variants of a store are drawn."""
 
     title: str
-    """Part of their titles."""
+    """Part of their titles; empty for all the others."""
     weight: float
     """Relative frequency of each; 0 leaves them out."""
 

@@ -39,11 +39,6 @@ def test_every_named_run_is_valid(name: str) -> None:
     assert read_config(TrainConfig, as_mapping(config)) == config
 
 
-def test_named_runs_of_training_are_those_of_simulation() -> None:
-    """Not every simulation has a network of its own, but every network has its simulation."""
-    assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} >= set(NAMED_RUNS)
-
-
 def test_the_benchmark_is_the_published_one() -> None:
     config = read_config(TrainConfig, composed("training=allara2024"))
     assert config.classes.diameter_nm == tuple(2 + 0.5 * i for i in range(17))
