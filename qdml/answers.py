@@ -39,6 +39,7 @@ __all__ = [
     "estimate_of_samples",
     "estimates",
     "grid_probabilities",
+    "log_uniform_prior",
     "posterior_samples",
     "quantities_of",
     "size_distribution",
@@ -260,6 +261,12 @@ def grid_probabilities(
     if log_prior is not None:
         log_BH = log_BH - log_prior(grid).to(log_BH.device)
     return torch.softmax(log_BH, dim=1)
+
+
+def log_uniform_prior(targets: torch.Tensor) -> torch.Tensor:
+    """(H,) ln of the density of (..., 3) targets when D, σ and ε are uniform: ln D + ln σ, up to a constant."""
+    values = quantities_of(targets)
+    return values["diameter_nm"].log() + values["sigma"].log()
 
 
 def size_distribution(

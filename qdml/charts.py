@@ -15,10 +15,22 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_activation_maps", "draw_cells", "draw_confusion", "draw_learning_curve", "draw_reliability"]
+__all__ = [
+    "BLUE",
+    "GREY",
+    "ORANGE",
+    "STYLE",
+    "draw_activation_maps",
+    "draw_cells",
+    "draw_confusion",
+    "draw_learning_curve",
+    "draw_reliability",
+    "new_figure",
+    "save_figure",
+]
 
-_BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8a8a"
-_STYLE: dict[str, Any] = {
+BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
+STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.linewidth": 0.6,
@@ -31,23 +43,24 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
-    # Figure without pyplot: no global state, no display.
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size [inch], without pyplot: no global state, no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
 
 # Scores of a posterior that fall as it learns.
 _ERRORS = (
-    ("volume_diameter_mae_nm", "volume mean", _BLUE),
-    ("sigma_mae", "dispersion", _ORANGE),
-    ("strain_mae", "strain", _GREY),
+    ("volume_diameter_mae_nm", "volume mean", BLUE),
+    ("sigma_mae", "dispersion", ORANGE),
+    ("strain_mae", "strain", GREY),
 )
 
 
@@ -60,14 +73,14 @@ def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.0, 2.8)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 2.8)
         loss, right = figure.subplots(1, 2)
         step = [line["step"] for line in lines]
         marker = "o" if len(step) < 40 else ""
         for name, label, colour in (
-            ("train_loss", "training", _GREY),
-            ("validation_loss", "validation", _BLUE),
+            ("train_loss", "training", GREY),
+            ("validation_loss", "validation", BLUE),
         ):
             loss.plot(
                 step, [line[name] for line in lines], color=colour, marker=marker, ms=3, lw=1.2, label=label
@@ -75,7 +88,7 @@ def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         loss.set(xlabel="step", ylabel="loss (nats)")
         if "validation_diameter_accuracy" in lines[0]:
             loss.set_ylim(bottom=0)
-            for name, label, colour in (("diameter", "size", _BLUE), ("sigma", "dispersion", _ORANGE)):
+            for name, label, colour in (("diameter", "size", BLUE), ("sigma", "dispersion", ORANGE)):
                 values = [100 * line[f"validation_{name}_accuracy"] for line in lines]
                 right.plot(step, values, color=colour, marker=marker, ms=3, lw=1.2, label=label)
             right.set(ylabel="validation patterns in the right class (%)", ylim=(0, 101))
@@ -89,7 +102,7 @@ def draw_learning_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         right.legend()
         for axes in (loss, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def draw_confusion(
@@ -104,8 +117,8 @@ def draw_confusion(
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
-        figure = _figure(4.2 * len(matrices), 3.7)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(4.2 * len(matrices), 3.7)
         panels = figure.subplots(1, len(matrices), squeeze=False)[0]
         for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
             share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -129,7 +142,7 @@ def draw_confusion(
                         fontsize=size,
                     )
             figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def draw_cells(cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
@@ -142,13 +155,13 @@ def draw_cells(cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.5, max(2.0, 0.9 + 0.17 * len(cells)))
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.5, max(2.0, 0.9 + 0.17 * len(cells)))
         panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
         for axes, (title, lines) in zip(panels, curves.items(), strict=True):
             row = np.arange(len(cells))
             for (name, values), colour, marker in zip(
-                lines.items(), (_BLUE, _ORANGE), ("o", "|"), strict=False
+                lines.items(), (BLUE, ORANGE), ("o", "|"), strict=False
             ):
                 axes.plot(100 * np.array(values), row, ls="", marker=marker, color=colour, ms=5, label=name)
             axes.set_title(title)
@@ -162,7 +175,7 @@ def draw_cells(cells: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[
         if len(next(iter(curves.values()))) > 1:
             # Above the panels: inside, there is a point in every corner.
             figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], path: Path) -> None:
@@ -174,11 +187,11 @@ def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], pat
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
-        figure = _figure(3.4, 3.2)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(3.4, 3.2)
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=_GREY, lw=0.8, ls="--")
-        for (name, values), colour in zip(bins.items(), (_BLUE, _ORANGE), strict=False):
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
+        for (name, values), colour in zip(bins.items(), (BLUE, ORANGE), strict=False):
             # A handful of patterns says nothing about a frequency.
             n, confidence, right = np.array([entry for entry in values if entry[0] >= 10], dtype=float).T
             axes.plot(confidence, right, color=colour, lw=1, label=name)
@@ -188,7 +201,7 @@ def draw_reliability(bins: Mapping[str, Sequence[tuple[int, float, float]]], pat
             xlabel="probability of the chosen class", ylabel="it is right", xlim=(0, 1.02), ylim=(0, 1.05)
         )
         axes.legend(loc="upper left")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def draw_activation_maps(
@@ -206,8 +219,8 @@ def draw_activation_maps(
     import matplotlib as mpl
     from matplotlib.collections import LineCollection
 
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.0, 1.5 * len(patterns) + 0.4)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 1.5 * len(patterns) + 0.4)
         panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
         for axes, y, activation, title in zip(panels, patterns, maps, titles, strict=True):
             bound = float(np.abs(activation).max()) or 1.0
@@ -221,4 +234,4 @@ def draw_activation_maps(
             axes.set_title(title, loc="left")
             figure.colorbar(line, ax=axes, label="for (+), against (-)", pad=0.01)
         panels[-1].set_xlabel("Q (Å⁻¹)")
-        _save(figure, path)
+        save_figure(figure, path)

@@ -30,6 +30,7 @@ __all__ = [
     "PosteriorConfig",
     "ResidualMlpConfig",
     "StoreDataConfig",
+    "StressRunConfig",
     "TrainConfig",
     "TrainerConfig",
     "VariantWeight",
@@ -327,12 +328,23 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateDataConfig:
-    """Which patterns a model is tried on."""
+    """Which dots a model is tried on."""
 
     store: str
     """Folder of the zarr store."""
-    split: Literal["train", "validation", "test", "all"]
-    """Of the store the model was trained on; all for a store it has never seen."""
+    split: Literal["train", "validation", "test", "all", "prior"]
+    """Of the store the model was trained on; all for a store it has never seen; prior: new dots of a model of endless
+    draws, from the ranges of its training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StressRunConfig:
+    """Which stress sets a model is tried on."""
+
+    sets: tuple[str, ...]
+    """Names of `conf/stress/`, or all; none where the list is empty."""
+    folder: str
+    """Where sets are kept: made there once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,8 +354,17 @@ class EvaluateConfig:
     model: str
     """Folder of the model."""
     data: EvaluateDataConfig
+    classes: ClassConfig
+    """What posteriors are asked to tell apart; a model with classes of its own has those."""
     draws: int
-    """Augmented versions of every pattern in every noise cell."""
+    """Classifiers: augmented versions of every pattern in every noise cell."""
+    patterns: int
+    """Posteriors: patterns of every noise cell."""
+    refine: bool
+    """Posteriors: whether patterns are fitted from the network's answer too."""
+    refine_patterns: int
+    """How many of every noise cell, and of every stress set."""
+    stress: StressRunConfig
     batch: int
     """Patterns at a time."""
     output: str
@@ -352,5 +373,9 @@ class EvaluateConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        require(self.draws >= 1, f"draws must be >= 1, got {self.draws}")
-        require(self.batch >= 1, f"batch must be >= 1, got {self.batch}")
+        for name in ("draws", "patterns", "refine_patterns", "batch"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(
+            self.refine_patterns <= self.patterns,
+            f"refine_patterns must be at most patterns={self.patterns}, got {self.refine_patterns}",
+        )

@@ -15,12 +15,16 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    import torch
+
+    from hpc.store import Store
+    from qdml.augmentation.recipe import Recipe
     from qdml.config import EvaluateConfig
 
 __all__ = ["evaluate", "main"]
 
 _log = logging.getLogger(__name__)
-# Patterns in the figure of activation maps.
+# Patterns in the figures of activation maps and of posteriors.
 _MAPS = 4
 
 
@@ -33,35 +37,66 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         ValueError: the model or the store cannot be used; the message says why.
     """
-    import torch
-
     from hpc.store import open_store
-    from qdml import charts
     from qdml.checkpoint import load_model
     from qdml.distributed import choose_device
-    from qdml.evaluation import QUANTITIES, evaluate_model
 
     device = choose_device(config.device.name)
     module, card = load_model(config.model, device)
     if not card["finished"]:
         _log.warning("%s is not finished: these are the best weights so far", config.model)
+    sets = _stress_sets(config)
     store = open_store(config.data.store)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics: dict[str, Any] = {
+        "model": config.model,
+        "task": card["task"],
+        "store": config.data.store,
+        "split": config.data.split,
+        "seed": config.seed,
+    }
+    recipe: Recipe | None = None
+    if card["task"] == "posterior":
+        found, recipe = _posterior(module, card, store, config, device, folder)
+        metrics |= found
+    # Of a posterior on the published grid the classes too: beside the exact classifier.
+    if card["task"] == "classes" or (card["recipe"] == "allara2024" and config.data.split != "prior"):
+        metrics |= _classes(module, card, store, config, device, folder)
+    metrics["stress"] = _stress(module, card, sets, config, recipe, device)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    return metrics
+
+
+def _stress_sets(config: EvaluateConfig) -> list[str]:
+    """Names of the sets, checked before anything takes time."""
+    from qdml.stress.sets import load_stress, stress_names
+
+    names = stress_names() if "all" in config.stress.sets else list(config.stress.sets)
+    for name in names:
+        load_stress(name)
+    return names
+
+
+def _classes(
+    module: torch.nn.Module,
+    card: dict[str, Any],
+    store: Store,
+    config: EvaluateConfig,
+    device: torch.device,
+    folder: Path,
+) -> dict[str, Any]:
+    """Metrics and figures of classes."""
+    import torch
+
+    from qdml import charts
+    from qdml.evaluation.classes import QUANTITIES, evaluate_model
+
     evaluation, recipe, rows = evaluate_model(
         module, card, store, config, device,
         show=lambda done, total: _log.info("noise cell %d of %d", done, total) if done % 8 == 0 else None,
     )  # fmt: skip
-    metrics = {
-        "model": config.model,
-        "store": config.data.store,
-        "split": config.data.split,
-        "samples": len(rows),
-        "draws": config.draws,
-        **evaluation.metrics(),
-    }
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
-
+    metrics = {"samples": len(rows), "draws": config.draws, **evaluation.metrics()}
     labels = {
         "diameter_nm": [f"{d:g}" for d in evaluation.classes.diameter_nm],
         "sigma": [f"{100 * s:g}" for s in evaluation.classes.sigma],
@@ -87,7 +122,59 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         _draw_maps(module, card, recipe, rows, q, folder / "activation_maps.png")
     else:
         _log.info("no activation maps: %s does not pool over Q", card["architecture"]["name"])
-    return metrics
+    return {"classes": metrics}
+
+
+def _posterior(
+    module: torch.nn.Module,
+    card: dict[str, Any],
+    store: Store,
+    config: EvaluateConfig,
+    device: torch.device,
+    folder: Path,
+) -> tuple[dict[str, Any], Recipe]:
+    """Metrics and figures of a posterior, and the recipe it was trained with."""
+    from qdml import posterior_charts
+    from qdml.evaluation.posterior import try_posterior
+
+    trial, recipe = try_posterior(module, card, store, config, device, show=_log.info)
+    metrics = trial.metrics()
+    posterior_charts.draw_error_over_bound(trial.answers, folder / "error_over_bound.png")
+    posterior_charts.draw_coverage(trial.answers, folder / "coverage.png")
+    posterior_charts.draw_ranks(trial.answers, folder / "ranks.png")
+    posterior_charts.draw_cell_errors(metrics["cells"], folder / "cell_errors.png")
+    posterior_charts.draw_examples(trial, store.q, folder / "examples.png")
+    return {"posterior": metrics}, recipe
+
+
+def _stress(
+    module: torch.nn.Module,
+    card: dict[str, Any],
+    sets: list[str],
+    config: EvaluateConfig,
+    recipe: Recipe | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The stress table."""
+    from qdml.stress.files import open_set
+    from qdml.stress.sets import load_stress
+    from qdml.stress.table import StressModel, try_set
+
+    model = StressModel(
+        module=module, card=card, recipe=recipe, device=device, batch=config.batch, seed=config.seed
+    )
+    rows = {}
+    for name in sets:
+        described = load_stress(name)
+        content = open_set(name, described, config.stress.folder, show=_log.info)
+        rows[name] = try_set(
+            model,
+            described,
+            content,
+            refine_patterns=config.refine_patterns if config.refine else 0,
+            show=_log.info,
+        )
+    return rows
 
 
 def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any, path: Path) -> None:
@@ -101,11 +188,11 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
     order = torch.argsort(rows.diameter)
     chosen = rows.take(order[torch.linspace(0, len(rows) - 1, _MAPS, device=order.device).long()])
     with torch.inference_mode():
-        y_BQ, mask_BQ = recipe.cell(0, chosen, lane_generator(chosen.intensity.device, 0))
-        x_BCQ = network_input(y_BQ, mask_BQ, q, card["input"])
+        observation = recipe.cell(0, chosen, lane_generator(chosen.diameter.device, 0))
+        inputs = network_input(observation, q, card["input"])
         head = next(iter(module.heads))
-        answer = module(x_BCQ)[head].argmax(dim=1)
-        maps_BKQ = module.activation_map(x_BCQ, head)
+        answer = module(inputs)[head].argmax(dim=1)
+        maps_BKQ = module.activation_map(inputs.pattern, head)
     # A softmax does not see what all classes have in common.
     maps_BKQ = maps_BKQ - maps_BKQ.mean(dim=1, keepdim=True)
     maps_BQ = maps_BKQ[torch.arange(len(chosen), device=answer.device), answer]
@@ -115,35 +202,15 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
         f"D = {d:.2f} nm, σ = {100 * s:.0f} %; answer {card['classes']['diameter_nm'][k]:g} nm ({recipe.cells[0]})"
         for d, s, k in zip(chosen.diameter.tolist(), chosen.sigma.tolist(), size.tolist(), strict=True)
     ]
-    draw_activation_maps(q.numpy(), x_BCQ[:, 0].cpu().numpy(), maps_BQ.cpu().numpy(), titles, path)
+    draw_activation_maps(q.numpy(), inputs.pattern[:, 0].cpu().numpy(), maps_BQ.cpu().numpy(), titles, path)
 
 
 def _print_summary(metrics: dict[str, Any], output: str) -> None:
-    from qdml.evaluation import QUANTITIES
+    from qdml.evaluation.summary import class_lines, posterior_lines, stress_lines
 
-    print(f"{metrics['samples']} patterns x {metrics['draws']} draws x {len(metrics['cells'])} noise cells")
-    ceiling, published = metrics["exact_classifier"], metrics.get("published")
-    for name, title in QUANTITIES.items():
-        score, unit = metrics["network"][name], " nm" if name == "diameter_nm" else ""
-        line = f"{title:10s}  right class {100 * score['accuracy']:5.1f} %"
-        line += f", worst cell {100 * score['worst_cell_accuracy']:5.1f} %"
-        line += f"; mean error {score['mean_absolute_error']['mean']:.3g}{unit}"
-        line += f"; calibration error {100 * score['expected_calibration_error']:.1f} %"
-        print(line)
-        if ceiling:
-            exact = ceiling[name]
-            print(
-                f"{'':10s}  exact classifier, same patterns: {100 * exact['accuracy']:.1f} %, "
-                f"worst cell {100 * exact['worst_cell_accuracy']:.1f} %"
-            )
-        if published:
-            key = "diameter" if name == "diameter_nm" else "sigma"
-            for who, values in published.items():
-                overall, worst = (
-                    "-" if value is None else f"{100 * value:.1f} %"
-                    for value in (values[key], values[f"worst_{key}"])
-                )
-                print(f"{'':10s}  {who}, reference: {overall}, worst cell {worst}")
+    lines = posterior_lines(metrics["posterior"]) if "posterior" in metrics else []
+    lines += class_lines(metrics["classes"]) if "classes" in metrics else []
+    print("\n".join([*lines, *stress_lines(metrics["stress"])]))
     print(f"metrics.json and figures: {output}")
 
 

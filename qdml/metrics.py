@@ -1,4 +1,9 @@
-"""How good class probabilities are: plain functions of NumPy arrays.
+"""How good answers are: plain functions of NumPy arrays.
+
+Of classes: accuracy, confusion, calibration error. Of posteriors: the *rank* of the truth, u = P(value < truth) under
+the posterior. Over patterns drawn from the prior, ranks of exact posteriors are uniform (S. Talts et al., Validating
+Bayesian inference algorithms with simulation-based calibration, arXiv:1804.06788): a U-shaped histogram is
+overconfident, a dome too wide, a slope biased. Coverage of central intervals is the same looked at from the middle.
 
 Symbols: B pattern, K class.
 """
@@ -8,13 +13,24 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "LEVELS",
     "accuracy",
     "calibration_error",
     "class_accuracy",
     "confusion_matrix",
+    "coverage",
     "mean_absolute_error",
+    "rank_test",
     "reliability",
+    "rms_ratio",
+    "robust_ratio",
 ]
+
+#: Central intervals of which the coverage is told.
+LEVELS = (0.50, 0.68, 0.95)
+
+# Median of |x| of a standard normal number.
+_NORMAL_MEDIAN = 0.6744897502
 
 
 def accuracy(probability: np.ndarray, label: np.ndarray) -> float:
@@ -67,3 +83,43 @@ def calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = 15
     """Expected calibration error Σ n_b/B |accuracy_b - confidence_b| (Guo et al., ICML 2017)."""
     entries = reliability(probability, label, bins)
     return sum(n * abs(right - confidence) for n, confidence, right in entries) / len(label)
+
+
+def coverage(rank: np.ndarray, levels: tuple[float, ...] = LEVELS) -> dict[str, float]:
+    """Share of patterns whose truth lies in the central interval of each level; a calibrated posterior has the level.
+
+    Args:
+        rank: (B,) in 0 to 1.
+        levels: probabilities of the intervals.
+
+    Returns:
+        `50`, `68`, `95` -> share.
+    """
+    return {f"{100 * level:g}": float((np.abs(rank - 0.5) < level / 2).mean()) for level in levels}
+
+
+def rank_test(rank: np.ndarray, bins: int = 20) -> tuple[list[int], float]:
+    """Histogram of ranks, and the probability that uniform ranks scatter at least as much (χ² test).
+
+    Fewer bins are taken where they would hold fewer than five patterns on average.
+
+    Args:
+        rank: (B,) in 0 to 1.
+        bins: at most.
+    """
+    from scipy.stats import chi2
+
+    bins = max(2, min(bins, len(rank) // 5))
+    count = np.bincount(np.minimum((rank * bins).astype(int), bins - 1), minlength=bins)
+    expected = len(rank) / bins
+    return count.tolist(), float(chi2.sf(((count - expected) ** 2 / expected).sum(), bins - 1))
+
+
+def rms_ratio(error: np.ndarray, bound: np.ndarray) -> float:
+    """Root mean square of error over bound: 1 for an estimator that reaches the bound."""
+    return float(np.sqrt(np.mean((error / bound) ** 2)))
+
+
+def robust_ratio(error: np.ndarray, bound: np.ndarray) -> float:
+    """Median of |error|/bound, over that of a normal number: the same without the few worst patterns."""
+    return float(np.median(np.abs(error / bound)) / _NORMAL_MEDIAN)

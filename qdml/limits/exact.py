@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from qdml.augmentation.recipe import Main
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qdml.augmentation.allara import AllaraRecipe
+    from qdml.observation import Observation
 
 __all__ = ["exact_posterior"]
 
@@ -27,7 +30,7 @@ __all__ = ["exact_posterior"]
 def exact_posterior(
     recipe: AllaraRecipe,
     cell: int,
-    y_BQ: torch.Tensor,
+    observation: Observation,
     clean_HQ: torch.Tensor,
     labels: Mapping[str, torch.Tensor],
     n_classes: Mapping[str, int],
@@ -37,7 +40,7 @@ def exact_posterior(
     Args:
         recipe: knows the cells.
         cell: number of the cell that the patterns are from.
-        y_BQ: (B, Q) measured intensity.
+        observation: the patterns.
         clean_HQ: (H, Q) clean patterns of every hypothesis.
         labels: quantity -> (H,) int64 class of each hypothesis.
         n_classes: quantity -> K.
@@ -45,11 +48,22 @@ def exact_posterior(
     Returns:
         quantity -> (B, K) float64.
     """
-    scale = recipe.scale(cell)
-    cells = torch.full((len(clean_HQ),), cell, device=clean_HQ.device)
+    n, device = len(clean_HQ), clean_HQ.device
+    cells = torch.full((n,), cell, device=device)
+    unused = torch.zeros(n, device=device)
+    # The recipe takes clean patterns as they are; what they are of is not looked at.
+    main = Main(
+        log_volume_diameter=unused,
+        sigma=unused,
+        strain=unused,
+        variant=unused.long(),
+        b_scale=unused,
+        intensity=clean_HQ,
+    )
     # float64: 5000 terms of size 10^4 are summed, and differences of order 1 decide.
-    rate_HQ = scale * recipe.expected(cells, clean_HQ.double())
-    counts_BQ = torch.round(y_BQ.double() * scale)
+    expected = recipe.expected(main, recipe.setting(cells), recipe.latents(cells).double())
+    rate_HQ = expected.intensity * expected.rate.double()
+    counts_BQ = torch.round(observation.intensity.double() * expected.rate[:1].double())
     posterior_BH = torch.softmax(counts_BQ @ torch.log(rate_HQ).T - rate_HQ.sum(dim=1), dim=1)
     return {
         name: posterior_BH @ torch.nn.functional.one_hot(label, n_classes[name]).double()

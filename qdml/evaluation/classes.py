@@ -1,7 +1,8 @@
-"""A model on patterns it has not learned from: answers per noise cell -> metrics, beside what is possible.
+"""Classes on patterns a model has not learned from: answers per noise cell -> metrics, beside what is possible.
 
 Every pattern of the split is augmented `draws` times in every noise cell of the recipe that the model was trained
-with. For the published recipe the exact-likelihood classifier answers the same patterns, knowing the cell.
+with. For the published recipe the exact-likelihood classifier answers the same patterns, knowing the cell; and a
+posterior is asked which hypothesis of the published grid it was (`qdml.answers.grid_probabilities`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qdml import answers
 from qdml.augmentation.allara import AllaraRecipe
 from qdml.augmentation.recipe import Recipe
 from qdml.augmentation.recipes import build_recipe
 from qdml.checkpoint import training_config
 from qdml.config import ClassConfig, EvaluateConfig
-from qdml.dataset import Rows, fingerprint, lane_generator, nearest_class, read_rows, split_samples
+from qdml.dataset import Rows, lane_generator, nearest_class, read_rows
+from qdml.densities import GaussianMixture
+from qdml.evaluation.samples import choose_samples
 from qdml.limits.exact import exact_posterior
 from qdml.limits.published import PUBLISHED
 from qdml.losses import class_probabilities
@@ -36,8 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hpc.store import Store
+    from qdml.observation import Observation
 
-__all__ = ["QUANTITIES", "Evaluation", "choose_samples", "evaluate_model"]
+__all__ = ["QUANTITIES", "Evaluation", "evaluate_model"]
 
 #: Quantity -> its name in tables and figures.
 QUANTITIES = {"diameter_nm": "size", "sigma": "dispersion"}
@@ -122,41 +127,6 @@ class Evaluation:
         )
 
 
-def choose_samples(store: Store, card: dict[str, Any], split: str) -> np.ndarray:
-    """Sample indices of a split.
-
-    Args:
-        store: the store to evaluate on.
-        card: of the model.
-        split: train, validation, test, or all.
-
-    Raises:
-        ValueError: the store's Q grid is not the model's; a split of a store that the model was not trained on, or
-            all of the one it was.
-    """
-    grid, q = card["q"], store.q
-    expected = np.linspace(grid["min"], grid["max"], grid["size"])
-    if q.size != grid["size"] or not np.allclose(q, expected, rtol=0, atol=1e-9 + 1e-6 * grid["step"]):
-        raise ValueError(
-            f"the Q grid of {store.path} must be the model's: {grid['size']} points, {grid['min']:g} to "
-            f"{grid['max']:g} Å⁻¹; got {q.size} points, {q[0]:g} to {q[-1]:g} Å⁻¹. Simulate with the q of the model"
-        )
-    own = fingerprint(store) == card["store"]["fingerprint"]
-    if split == "all":
-        if own:
-            raise ValueError(
-                f"{store.path} holds the patterns that the model learned from; choose data.split=test"
-            )
-        return np.arange(store.n_samples)
-    if not own:
-        raise ValueError(
-            f"{store.path} is not the store that the model was trained on, so it has no {split} split; "
-            "choose data.split=all"
-        )
-    config = training_config(card)
-    return split_samples(store.n_samples, config.data.train, config.data.validation, config.seed)[split]
-
-
 @torch.inference_mode()
 def evaluate_model(
     module: torch.nn.Module,
@@ -183,42 +153,41 @@ def evaluate_model(
         ValueError: see `choose_samples`.
     """
     training = training_config(card)
+    classes = training.classes or config.classes
     index = choose_samples(store, card, config.data.split)
     recipe = build_recipe(training.augment, store, device)
-    rows = read_rows(store, index, device, recipe.atoms)
-    q = torch.as_tensor(store.q)
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES
+    rows = read_rows(store, index, device, intensity=recipe.needs_intensity)
     everything = read_rows(store, np.arange(store.n_samples), device) if exact else None
+    q = torch.as_tensor(store.q)
 
     values = {"diameter_nm": rows.diameter, "sigma": rows.sigma}
     network: dict[str, list[np.ndarray]] = {name: [] for name in QUANTITIES}
     ceiling: dict[str, list[np.ndarray]] = {name: [] for name in QUANTITIES}
     for cell in range(len(recipe.cells)):
         generator = lane_generator(device, config.seed, _EVALUATION, cell)
-        answers: list[dict[str, torch.Tensor]] = []
+        given: list[dict[str, torch.Tensor]] = []
         for _ in range(config.draws):
             for start in range(0, len(rows), config.batch):
                 part = rows.take(slice(start, start + config.batch))
-                y_BQ, mask_BQ = recipe.cell(cell, part, generator)
-                logits = module(network_input(y_BQ, mask_BQ, q, training.network.input))
-                answer = class_probabilities(logits, training.classes)
+                observation = recipe.cell(cell, part, generator)
+                outputs = module(network_input(observation, q, training.network.input))
+                answer = _answer(outputs, classes, everything)
                 if everything is not None and isinstance(recipe, AllaraRecipe):
-                    answer.update(_exact(recipe, cell, y_BQ, everything, training.classes))
-                answers.append(answer)
+                    answer.update(_exact(recipe, cell, observation, everything, classes))
+                given.append(answer)
         for name in QUANTITIES:
-            network[name].append(torch.cat([one[name] for one in answers]).float().cpu().numpy())
+            network[name].append(torch.cat([one[name] for one in given]).float().cpu().numpy())
             if exact:
-                ceiling[name].append(
-                    torch.cat([one[f"exact {name}"] for one in answers]).float().cpu().numpy()
-                )
+                ceiling[name].append(torch.cat([one[f"exact {name}"] for one in given]).float().cpu().numpy())
         show(cell + 1, len(recipe.cells))
 
     evaluation = Evaluation(
         cells=recipe.cells,
-        classes=training.classes,
+        classes=classes,
         truth={name: np.tile(value.cpu().numpy(), config.draws) for name, value in values.items()},
         label={
-            name: np.tile(nearest_class(value, getattr(training.classes, name)).cpu().numpy(), config.draws)
+            name: np.tile(nearest_class(value, getattr(classes, name)).cpu().numpy(), config.draws)
             for name, value in values.items()
         },
         network={name: np.stack(parts) for name, parts in network.items()},
@@ -227,11 +196,35 @@ def evaluate_model(
     return evaluation, recipe, rows
 
 
+def _answer(outputs: Any, classes: ClassConfig, everything: Rows | None) -> dict[str, torch.Tensor]:
+    """Class probabilities: of the hypotheses of the grid where there is one, for a posterior."""
+    if not isinstance(outputs, GaussianMixture):
+        return class_probabilities(outputs, classes)
+    if everything is None:
+        joint = answers.class_probabilities(outputs, classes)
+        return {"diameter_nm": joint.sum(dim=2), "sigma": joint.sum(dim=1)}
+    # The training draws sizes and dispersions uniformly.
+    p_BH = answers.grid_probabilities(
+        outputs,
+        answers.targets_of(everything.diameter, everything.sigma, everything.strain),
+        answers.log_uniform_prior,
+    )
+    labels, sizes = _labels(everything, classes)
+    return {
+        name: p_BH @ torch.nn.functional.one_hot(labels[name], sizes[name]).double() for name in QUANTITIES
+    }
+
+
 def _exact(
-    recipe: AllaraRecipe, cell: int, y_BQ: torch.Tensor, everything: Rows, classes: ClassConfig
+    recipe: AllaraRecipe, cell: int, observation: Observation, everything: Rows, classes: ClassConfig
 ) -> dict[str, torch.Tensor]:
-    values = {"diameter_nm": everything.diameter, "sigma": everything.sigma}
+    assert everything.intensity is not None
+    found = exact_posterior(recipe, cell, observation, everything.intensity, *_labels(everything, classes))
+    return {f"exact {name}": found[name] for name in QUANTITIES}
+
+
+def _labels(rows: Rows, classes: ClassConfig) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """Class of every row, and the number of classes, of each quantity."""
+    values = {"diameter_nm": rows.diameter, "sigma": rows.sigma}
     labels = {name: nearest_class(values[name], getattr(classes, name)) for name in QUANTITIES}
-    sizes = {name: len(getattr(classes, name)) for name in QUANTITIES}
-    answers = exact_posterior(recipe, cell, y_BQ, everything.intensity, labels, sizes)
-    return {f"exact {name}": answers[name] for name in QUANTITIES}
+    return labels, {name: len(getattr(classes, name)) for name in QUANTITIES}
