@@ -6,11 +6,13 @@ import numpy as np
 
 from hpc.device import select_device
 from hpc.dots import dot_pattern
+from hpc.ensemble import OVERHANG, fine_step
 from hpc.motion import REACH
 from hpc.pairs.families import Sizes, count_family, plan_counting
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN, VARIANT
 from hpc.structure.material import load_material
 from hpc.structure.variant import Motion, Variant
+from hpc.synthesis import basis_partial
 
 Q = np.arange(0.9, 14.0, 0.02)
 DIAMETERS, SIGMAS = (2.4, 3.6, 5.0), (0.12, 0.08, 0.05)
@@ -19,18 +21,21 @@ ENERGY = 22.0
 TAIL = 1e-4
 
 
-def pattern(sample, q=Q, motion=None, **more):
-    """(q,) float64: the exact pattern of one of the dots."""
+def pattern(sample, q=Q, motion=None, energy_kev=ENERGY, b_ratio=1.0, compton=False):
+    """(q,) float64: the exact pattern of one of the dots, its B of S times a ratio."""
+    material = load_material("pbs")
+    pb, s = (kind.b_iso for kind in material.kinds)
     variant = Variant.from_config(
-        {"material": load_material("pbs"), "shape": "sphere"} | ({"motion": motion} if motion else {}) | more
+        {"material": material.with_b_iso({"Pb": pb, "S": b_ratio * s}), "shape": "sphere"}
+        | ({"motion": motion} if motion else {})
     )
     return dot_pattern(
         variant, q=q, diameter_nm=DIAMETERS[sample], sigma=SIGMAS[sample], strain=STRAINS[sample],
-        b_scale=B_SCALES[sample], energy_kev=ENERGY, tail=TAIL,
+        b_scale=B_SCALES[sample], energy_kev=energy_kev, tail=TAIL, compton=compton,
     )  # fmt: skip
 
 
-def dot_store(q=Q):
+def dot_store(q=Q, compton=False):
     """Three samples of one variant."""
     material = load_material("pbs")
     variant = Variant.from_config({"material": material, "shape": "sphere"})
@@ -41,7 +46,12 @@ def dot_store(q=Q):
     distance = np.unique(np.concatenate([table.distance for table in family.pairs]))
     distance = distance[distance < REACH]
     entering = family.near(distance)
+    step = fine_step(float(counting.diameter[-1]))
+    # Stores go 0.2 Å⁻¹ beyond their last point.
+    q_fine = step * np.arange(int((q[-1] * 1.01 + 0.2) / step) + OVERHANG + 2)
     basis = {
+        "q_fine": q_fine,
+        "partial": basis_partial(family, q_fine),
         "diameter": counting.diameter / 10,
         "n_atoms": np.cumsum(family.atoms, axis=0),
         "near_distance": distance,
@@ -75,10 +85,11 @@ def dot_store(q=Q):
                         for kind, position in zip(material.kinds, material.positions, strict=True)
                     },
                 },
-                "b_iso": {}, "anomalous": True, "compton": False,
+                "b_iso": {}, "anomalous": True, "compton": compton, "grid": {"tail": TAIL},
             },
         },
         read=lambda start, stop: values[start:stop],
+        basis=lambda variant: basis,
         near=lambda variant: basis,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ from qdml.augmentation.tables import table
 __all__ = ["Columns", "NearTables"]
 
 # Largest error of a term, relative to the undamped one.
-_TOLERANCE = 3e-5
+_TOLERANCE = 1e-5
 # Random functions from which points are chosen, beyond the number of oscillations that one can make over the range.
 _SPARE = 120
 

@@ -16,6 +16,7 @@ from hpc.dots import dot_pattern
 from hpc.liquids import liquid_profile
 from hpc.structure.material import load_material
 from qdml.augmentation.allara import AREA, AllaraRecipe
+from qdml.augmentation.config import AllaraConfig, SolventConfig
 from qdml.augmentation.recipes import build_recipe
 from qdml.config import TrainConfig, read_config
 from qdml.dataset import Rows
@@ -41,17 +42,19 @@ def recipe() -> AllaraRecipe:
     with initialize_config_module("conf", version_base="1.3"):
         composed = compose("train", overrides=["augment=allara2024", "data.store=x"])
     config = read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
-    made = build_recipe(config.augment, SimpleNamespace(q=Q), torch.device("cpu"))
+    made = build_recipe(
+        config.augment, SimpleNamespace(q=Q, attrs={"energy_kev": 22.14003543}), torch.device("cpu")
+    )
     assert isinstance(made, AllaraRecipe)
     return made
 
 
 def rows_of(clean: np.ndarray) -> Rows:
-    n = len(clean)
+    same = {"diameter": 3.0, "sigma": 0.1, "strain": 0.0, "b_scale": 1.0}
     return Rows(
-        intensity=torch.tensor(clean, dtype=torch.float32),
-        diameter=torch.full((n,), 3.0, dtype=torch.float64),
-        sigma=torch.full((n,), 0.1, dtype=torch.float64),
+        variant=torch.zeros(len(clean), dtype=torch.int64),
+        intensity=torch.tensor(clean),
+        **{name: torch.full((len(clean),), value, dtype=torch.float64) for name, value in same.items()},
     )
 
 
@@ -70,25 +73,57 @@ def test_the_grid_is_the_published_one(recipe) -> None:
     assert recipe.cells[0] == "hexane, 100 %, scale 200"
     assert recipe.cells[-1] == "toluene, 15 %, scale 3"
     assert recipe.windows == [((Q[0], Q[0]), (Q[-1], Q[-1]))] * 32
-    assert recipe.atoms is None, "near pairs are no part of it: it works on any store"
+    assert recipe.needs_intensity, "it works on the patterns of any store"
+    assert list(recipe.space.names) == ["fraction", "solvent"]
 
 
 def test_every_cell_is_the_published_mixture(recipe, clean) -> None:
-    batch = torch.tensor(clean, dtype=torch.float64)
-    cell = 0
+    main, cell = rows_of(clean).main(), 0
     for name in ("hexane", "toluene"):
         solvent = liquid_profile(name, Q)
         for fraction in FRACTIONS:
             for scale in SCALES:
                 assert recipe.scale(cell) == scale
-                got = recipe.expected(torch.full((2,), cell), batch).numpy()
+                cells = torch.full((2,), cell)
+                expected = recipe.expected(main, recipe.setting(cells), recipe.latents(cells))
+                got = (expected.intensity * expected.rate).double().numpy() / scale
                 for index in range(2):
                     wanted = published(clean[index], solvent, fraction)
-                    # Solvents are float32 on the device.
-                    assert got[index] == pytest.approx(wanted, rel=2e-6)
+                    # Tables and latents are float32.
+                    assert got[index] == pytest.approx(wanted, rel=5e-6)
                     assert wanted.sum() * 0.0028 == pytest.approx(1000)
+                assert expected.intensity.mean(dim=1).numpy() == pytest.approx(1, rel=1e-5)
+                parts = expected.parts
+                assert torch.allclose(parts["dots"] + parts["solvent"], expected.intensity)
                 cell += 1
     assert cell == 32
+
+
+def test_the_prior_of_the_unknowns_has_the_moments_of_the_cells(recipe) -> None:
+    """Mean 0 and variance 1 over the 32 cells, as a standard normal number has."""
+    z = recipe.latents(torch.arange(32))
+    assert z.shape == (32, 2)
+    assert z.mean(dim=0).numpy() == pytest.approx(0, abs=1e-6)
+    assert z.square().mean(dim=0).numpy() == pytest.approx(1, rel=1e-5)
+
+
+def test_three_solvents_are_points_of_the_unknowns_too(clean) -> None:
+    names = ("hexane", "toluene", "octane")
+    config = AllaraConfig(
+        name="allara2024",
+        solvents=tuple(SolventConfig(name=name, file=None, wavelength=None) for name in names),
+        fractions=(0.5,),
+        scales=(10,),
+    )
+    recipe = build_recipe(
+        config, SimpleNamespace(q=Q, attrs={"energy_kev": 22.14003543}), torch.device("cpu")
+    )
+    cells = torch.arange(3)
+    main = rows_of(np.repeat(clean[:1], 3, axis=0)).main()
+    parts = recipe.expected(main, recipe.setting(cells), recipe.latents(cells)).parts
+    for cell, name in enumerate(names):
+        solvent = liquid_profile(name, Q)
+        assert parts["solvent"][cell].numpy() == pytest.approx(0.5 * solvent / solvent.mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("cell", [0, 15, 31])
@@ -96,10 +131,15 @@ def test_counts_are_those_of_poisson_at_the_scale(cell, recipe, clean) -> None:
     """Whole numbers; 200 draws of 2 x 5004 points have the mean, variance and zeros of Poisson counts."""
     scale = recipe.scale(cell)
     many = rows_of(np.repeat(clean, 200, axis=0))
-    y, mask = recipe.cell(cell, many, torch.Generator().manual_seed(5))
-    assert y.shape == (400, 5004)
-    assert bool((mask == 1).all())
-    counts = (y.double() * scale).numpy().reshape(2, 200, -1)
+    seen = recipe.cell(cell, many, torch.Generator().manual_seed(5))
+    assert seen.intensity.shape == (400, 5004)
+    assert bool((seen.mask == 1).all())
+    # Intensities are of mean 1; published ones are 1000/0.0028/5004 times that.
+    unit = scale * 1000 / 0.0028 / 5004
+    drawn = seen.intensity.double() * unit
+    assert (seen.noise.double() * unit).numpy() == pytest.approx(drawn.clamp(min=1).sqrt().numpy(), rel=1e-5)
+    assert seen.conditions[:, -1].exp().numpy() == pytest.approx(drawn.mean(dim=1).numpy(), rel=1e-5)
+    counts = drawn.numpy().reshape(2, 200, -1)
     assert np.abs(counts - np.rint(counts)).max() < 1e-2
     name, fraction = ("hexane", "toluene")[cell // 16], FRACTIONS[cell // 4 % 4]
     rate = np.stack([scale * published(one, liquid_profile(name, Q), fraction) for one in clean])
@@ -115,7 +155,8 @@ def test_counts_are_those_of_poisson_at_the_scale(cell, recipe, clean) -> None:
 
 def test_training_draws_all_cells_alike(recipe, clean) -> None:
     """The scale shows in the step between values; every scale comes up in a quarter of the patterns."""
-    y, _ = recipe.random(rows_of(np.repeat(clean, 400, axis=0)), torch.Generator().manual_seed(2))
+    many = rows_of(np.repeat(clean, 400, axis=0))
+    y = recipe.random(many, torch.Generator().manual_seed(2)).intensity * (1000 / 0.0028 / 5004)
     fits = {
         scale: (((y * scale) - (y * scale).round()).abs().amax(dim=1) < 2e-2).double().mean()
         for scale in SCALES
@@ -124,5 +165,5 @@ def test_training_draws_all_cells_alike(recipe, clean) -> None:
     assert float(fits[3]) == pytest.approx(0.25, abs=0.06)
     assert float(fits[30]) == pytest.approx(0.5, abs=0.08), "those of scale 3 and 30"
     assert float(fits[200]) == pytest.approx(0.5, abs=0.08), "those of scale 8 and 200"
-    again, _ = recipe.random(rows_of(np.repeat(clean, 400, axis=0)), torch.Generator().manual_seed(2))
+    again = recipe.random(many, torch.Generator().manual_seed(2)).intensity * (1000 / 0.0028 / 5004)
     assert torch.equal(y, again)

@@ -1,4 +1,4 @@
-"""The atoms' effects of the augmentation against exact simulations of dots that have them."""
+"""Dots of the augmentation against exact simulations of dots that do the same."""
 
 from dataclasses import replace
 
@@ -10,20 +10,23 @@ from dot_store import Q, pattern
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from hpc.motion import REACH, correlation_weights, shells, smooth_correlation
+from hpc.form_factors import scattering_factor
+from hpc.instrument.lines import seen
+from hpc.motion import correlation_weights, shells, smooth_correlation
 from hpc.scattering import coefficients
 from hpc.structure.material import load_material
-from qdml.atoms import SampleAtoms
+from qdml.augmentation.amplitudes import Amplitudes
 from qdml.augmentation.config import DotsConfig
 from qdml.augmentation.dots import Dots
-from qdml.augmentation.near import NearTables
+from qdml.augmentation.latents import LatentSpace
+from qdml.augmentation.recipe import Main
+from qdml.basis import DotBasis
 from qdml.config_reader import read_config
-from qdml.dataset import Rows, read_rows
 
 CPU = torch.device("cpu")
-EVERY = np.arange(3)
-# Of the patterns' highest point, in float32.
-EXACT = 1e-6
+# Of the patterns' highest point: the compressed basis, float32, and interpolation at the grid's step of 0.02 Å⁻¹.
+EXACT = 5e-5
+ENERGIES = (dot_store.ENERGY, 8.048, 75.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +35,20 @@ def store():
 
 
 @pytest.fixture(scope="module")
-def atoms(store) -> SampleAtoms:
-    return SampleAtoms(store)
+def basis(store) -> DotBasis:
+    return DotBasis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
 
 
 @pytest.fixture(scope="module")
-def rows(store, atoms) -> Rows:
-    return read_rows(store, EVERY, CPU, atoms)
-
-
-@pytest.fixture(scope="module")
-def near(atoms) -> NearTables:
-    terms = coefficients(atoms.kinds, Q, energy_kev=dot_store.ENERGY)
-    return NearTables(
-        atoms, Q, undamped=terms.undamped, exponent=terms.exponent, shells=shells(load_material("pbs"), 3),
-        halo=terms.undamped, halo_b=(2.0, 5.0), device=CPU,
-    )  # fmt: skip
+def main(store) -> Main:
+    value = {name: torch.tensor(v) for name, v in store.parameters.items()}
+    return Main(
+        log_volume_diameter=torch.log(value["diameter"] * (1 + value["sigma"] ** 2) ** 3).float(),
+        sigma=value["sigma"].float(),
+        strain=value["strain"].float(),
+        variant=value["variant"],
+        b_scale=value["b_scale"].float(),
+    )
 
 
 def config(**changes) -> DotsConfig:
@@ -55,99 +56,167 @@ def config(**changes) -> DotsConfig:
     with initialize_config_module("conf", version_base="1.3"):
         composed = compose("train", overrides=["augment=instrument", "data.store=x"])
     whole = read_config(DotsConfig, OmegaConf.to_container(composed.augment.dots, resolve=True))
-    off = {"correlation": (0.0, 0.0), "halo": 0.0, "surface_b": (0.0, 0.0), "model_error": 0.0}
+    off = {"correlation": (0.0, 0.0), "halo": 0.0, "surface_b": (0.0, 0.0), "b_ratio": (1.0, 1.0)}
     return replace(whole, **(off | changes))
 
 
-def dots_of(store, atoms, **changes) -> Dots:
-    return Dots(config(**changes), atoms, Q, store.attrs, CPU)
+class World:
+    """Dots with the effects that are given, and their latents."""
+
+    def __init__(self, basis: DotBasis, **changes) -> None:
+        self.space = LatentSpace()
+        self.basis = basis
+        self.dots = Dots(config(**changes), basis, (8.0, 90.0), self.space, CPU)
+        self.q = torch.tensor(basis.q, dtype=torch.float32)
+
+    def values(self, n: int, **chosen) -> dict[str, torch.Tensor]:
+        """Values of all latents, 0 (uniform ones 1/2) but for those given."""
+        values = self.space.values(torch.zeros(n, len(self.space)))
+        return values | {name: torch.tensor(v).expand(values[name].shape) for name, v in chosen.items()}
+
+    def patterns(self, main: Main, values, *, energy=dot_store.ENERGY, texture=0.0) -> np.ndarray:
+        """(B, Q) on the grid of the patterns, strain applied."""
+        n = len(main)
+        y = self.dots(main, torch.full((n, 1), energy), values, torch.full((n, 1), texture))
+        return on_grid(self.basis, main, y)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def on_grid(basis: DotBasis, main: Main, y: torch.Tensor) -> np.ndarray:
+    q = torch.tensor(basis.q, dtype=torch.float32)
+    return seen(y, q, [1.0], [1.0], main.strain[:, None] * q)[:, basis.inside].double().numpy()
 
 
-def test_atoms_of_samples(atoms, rows) -> None:
-    """Half of the atoms are Pb; each has the six S neighbours of the bulk, less those that the surface lacks."""
-    assert [kind.element for kind in atoms.kinds] == ["Pb", "S"]
-    assert rows.atoms is not None
-    assert rows.atoms.shares.numpy() == pytest.approx(0.5, abs=0.02)
-    first = np.argmin(atoms.distance)
-    assert atoms.distance[first] == pytest.approx(2.968)
-    neighbours = rows.atoms.near[:, first].numpy()
-    # A share 3.5 Å / D of a sphere's pairs at this distance is missing: 3r/2D to first order, less where cut at shells.
-    assert neighbours == pytest.approx(6 * (1 - 1.5 * 0.2968 / np.array([2.6, 3.7, 5.05])), rel=0.03)
-    assert atoms.distance.max() < REACH
+def error(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(got - wanted).max() / wanted.max())
 
 
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_perfect_dots_are_those_of_the_simulation_at_every_energy(energy, main, basis) -> None:
+    """At three sizes, dispersions, strains and B, with f' and f'' of the energy that is asked for."""
+    dots = Dots(None, basis, (8.0, 90.0), LatentSpace(), CPU)
+    got = on_grid(basis, main, dots(main, torch.full((3, 1), energy)))
+    for sample in range(3):
+        assert error(got[sample], pattern(sample, energy_kev=energy)) < EXACT
+
+
+def test_without_effects_dots_are_perfect(main, basis) -> None:
+    world = World(basis)
+    got = world.patterns(main, world.values(3))
+    for sample in range(3):
+        assert error(got[sample], pattern(sample)) < EXACT
+
+
+def test_compton_scattering_is_that_of_the_simulation(main) -> None:
+    store = dot_store.dot_store(compton=True)
+    basis = DotBasis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
+    dots = Dots(None, basis, (22.0, 22.0), LatentSpace(), CPU)
+    got = on_grid(basis, main, dots(main, torch.full((3, 1), 22.0)))
+    wanted = pattern(1, compton=True)
+    assert error(wanted, pattern(1)) > 30 * EXACT
+    assert error(got[1], wanted) < EXACT
+
+
+def test_elements_have_b_of_their_own(main, basis) -> None:
+    """B of S 1.7 times what the row's factor says; that of Pb stays."""
+    world = World(basis, b_ratio=(1.7, 1.7))
+    got = world.patterns(main, world.values(3))
+    for sample in range(3):
+        wanted = pattern(sample, b_ratio=1.7)
+        assert error(wanted, pattern(sample)) > 30 * EXACT
+        assert error(got[sample], wanted) < EXACT
+
+
+@pytest.mark.parametrize("energy", ENERGIES[:2])
 @pytest.mark.parametrize("law", ["shells", "smooth"])
-def test_correlated_motion_is_that_of_the_simulation(law, atoms, rows, near) -> None:
+def test_correlated_motion_is_that_of_the_simulation(law, energy, main, basis) -> None:
+    first = shells(load_material("pbs"), 1)[0][0]
+    world = World(basis, shells=3, correlation=(0.6, 0.6))
     if law == "shells":
-        values = [0.6, 0.4, 0.2]
-        c = np.array(values) @ correlation_weights(atoms.distance, shells(load_material("pbs"), 4)[0])
-        motion = {"correlation": values}
+        chosen, motion = {"correlation_law": 1.0}, {"correlation": [0.6, 0.36, 0.18]}
+        chosen["correlation_fall"] = [0.6, 0.5]
     else:
-        c = smooth_correlation(atoms.distance, 2.2)
-        motion = {"smooth": 2.2}
-    c_BC = torch.tensor(c, dtype=torch.float32).expand(3, -1)
-    added = near(rows.atoms, c_BC, torch.zeros(3, 3), torch.full((3, 1), 3.0))
-    for sample in EVERY:
-        clean = pattern(sample)
-        wanted = pattern(sample, motion=motion) - clean
-        assert np.abs(wanted).max() > 0.01 * clean.max()
-        assert np.abs(added[sample].numpy() - wanted).max() < EXACT * clean.max()
+        chosen, motion = {"correlation_law": 0.0}, {"smooth": 0.6 * first}
+    got = world.patterns(main, world.values(3, **chosen), energy=energy)
+    for sample in range(3):
+        wanted = pattern(sample, motion=motion, energy_kev=energy)
+        assert error(wanted, pattern(sample, energy_kev=energy)) > 0.01
+        assert error(got[sample], wanted) < EXACT
 
 
-def test_halo_is_that_of_the_simulation(rows, near, atoms) -> None:
-    amplitude, b = [0.1, -0.05, 0.03], [2.0, 3.3, 5.0]
-    added = near(
-        rows.atoms,
-        torch.zeros(3, len(atoms.distance)),
-        torch.tensor([amplitude] * 3),
-        torch.tensor(b)[:, None],
+def test_halo_is_that_of_the_simulation(main, basis) -> None:
+    """Amplitudes go with the share of the surface: here such that every dot has the same."""
+    amplitude, b = torch.tensor([0.1, -0.05, 0.03, 0.0]), 3.3
+    world = World(basis, halo=1.0, halo_b=(b, b))
+    share = world.dots.surface_share(main)
+    got = world.patterns(main, world.values(3) | {"halo": amplitude / share})
+    for sample in range(3):
+        wanted = pattern(sample, motion={"halo": amplitude[:3].tolist(), "halo_b": b})
+        assert error(wanted, pattern(sample)) > 0.01
+        assert error(got[sample], wanted) < EXACT
+
+
+def test_correlation_lies_between_its_two_laws(basis) -> None:
+    world = World(basis, correlation=(0.1, 0.8))
+    values = world.space.values(
+        torch.randn(4000, len(world.space), generator=torch.Generator().manual_seed(0))
     )
-    for sample in EVERY:
-        clean = pattern(sample)
-        wanted = pattern(sample, motion={"halo": amplitude, "halo_b": b[sample]}) - clean
-        assert np.abs(added[sample].numpy() - wanted).max() < EXACT * clean.max()
+    c = world.dots.correlation(values)
+    assert c.min() >= 0
+    assert c.max() <= 0.8 + 1e-6
+    first = int(np.argmin(basis.near_distance))
+    assert float(c[:, first].mean()) == pytest.approx(0.45, abs=0.02)
+    r, nodes = basis.near_distance, shells(load_material("pbs"), 5)[0]
+    one = {"correlation": 0.5, "correlation_fall": [0.5, 0.5, 0.5]}
+    ends = [
+        world.dots.correlation(world.values(1, **one, correlation_law=law))[0].numpy() for law in (0.0, 1.0)
+    ]
+    c0 = 0.45
+    assert ends[0] == pytest.approx(smooth_correlation(r, c0 * nodes[0]), abs=3e-6)
+    assert ends[1] == pytest.approx(c0 * 0.5 ** np.arange(4) @ correlation_weights(r, nodes), abs=1e-6)
+    middle = world.dots.correlation(world.values(1, **one, correlation_law=0.5))[0].numpy()
+    assert middle == pytest.approx((ends[0] + ends[1]) / 2, abs=1e-6)
 
 
-def test_without_effects_dots_stay_as_they_are(store, atoms, rows) -> None:
-    got = dots_of(store, atoms)(rows, torch.zeros(3, 1), generator())
-    assert torch.allclose(got, rows.intensity, rtol=1e-5)
+def test_texture_multiplies_the_bragg_part_alone(main, basis) -> None:
+    """One direction with a gain of its own: what changes is Bragg scattering near its reflections."""
+    from hpc.texture import reflection_groups
 
-
-def test_texture_multiplies_the_bragg_part_alone(store, atoms, rows) -> None:
-    """What changes vanishes where nothing but diffuse scattering is left, and averages to the mean gain."""
-    dots = dots_of(store, atoms)
-    many, t = rows.take(torch.full((4000,), 1)), 0.3
-    got = dots(many, torch.full((4000, 1), t), generator()).double()
-    clean = pattern(1)
-    # ln γ is normal: <γ> = e^{t²/2}. B = 1.3 Å²: Bragg scattering has gone at the end of the range.
-    kinds = atoms.kinds
+    world = World(basis)
+    gain, sample = 1.8, 1
+    z = torch.zeros(3, world.values(3)["texture"].shape[1])
+    z[:, 0] = 1.0  # 111
+    values = world.values(3) | {"texture": z}
+    got = world.patterns(main, values, texture=float(np.log(gain)))
+    clean = pattern(sample)
+    kinds, b_scale = basis.kinds, dot_store.B_SCALES[sample]
     self_ = coefficients(kinds, Q, energy_kev=dot_store.ENERGY).self
-    diffuse = 0.5 * sum(
-        one * (1 - np.exp(-2 * kind.b_iso * (Q / 4 / np.pi) ** 2))
-        for one, kind in zip(self_, kinds, strict=True)
+    shares = basis.average(main.variant, main.log_volume_diameter, main.sigma).shares[sample].numpy()
+    s2 = (Q / 4 / np.pi) ** 2
+    diffuse = sum(
+        x * one * (1 - np.exp(-2 * b_scale * kind.b_iso * s2))
+        for x, one, kind in zip(shares, self_, kinds, strict=True)
     )
-    bragg = clean - diffuse
-    assert bragg.min() > 0
-    shown = got.mean(dim=0).numpy() - clean
-    assert shown == pytest.approx((np.exp(t**2 / 2) - 1) * bragg, abs=0.015 * bragg.max())
-    # 111 and 200 are directions of their own, 111 and 222 are one.
-    at = [int(np.argmin(np.abs(Q - 2 * np.pi * np.sqrt(n) / 5.936))) for n in (3, 4, 12)]
-    gain = ((got[:, at] - torch.tensor(clean[at])) / torch.tensor(bragg[at])).numpy()
-    correlation = np.corrcoef(gain.T)
-    assert abs(correlation[0, 1]) < 0.3
-    # 311 lies 0.16 Å⁻¹ below 222 and has a part of it.
-    assert correlation[0, 2] > 0.6
+    groups = reflection_groups(
+        load_material("pbs"), Q * (1 + dot_store.STRAINS[sample]), blend=config().texture_blend
+    )
+    wanted = clean + (gain - 1) * groups[0] * (clean - diffuse)
+    assert error(wanted, clean) > 0.3
+    # The groups are tables of the crystal's grid, read between its points.
+    assert error(got[sample], wanted) < 3 * EXACT
 
 
-def test_atoms_of_the_surface_move_more(store, atoms, rows) -> None:
+def test_texture_ends_where_reflections_overlap(basis) -> None:
+    few, many = (World(basis, texture_to=q).values(1)["texture"].shape[1] for q in (4.0, 9.0))
+    # 111 200 220 311 (222) 331 (400) 420... below 4 Å⁻¹: 111, 100, 110, 311.
+    assert few == 4
+    assert many > 15
+
+
+def test_atoms_of_the_surface_move_more(main, basis) -> None:
     """Against a simulation that has those atoms in their places, at the strength that the recipe uses."""
     extra = 1.3
-    dots = dots_of(store, atoms, surface_b=(extra, extra), surface_depth=2.968 / 2)
-    got = dots(rows, torch.zeros(3, 1), generator()).numpy()
+    world = World(basis, surface_b=(extra, extra), surface_depth=2.968 / 2)
+    got = world.patterns(main, world.values(3))
     # B of sites without six neighbours twice that of the others: 2.6 instead of 1.3 Å².
     for sample in (1, 2):
         clean = pattern(sample)
@@ -157,37 +226,18 @@ def test_atoms_of_the_surface_move_more(store, atoms, rows) -> None:
         assert np.abs(change).sum() == pytest.approx(np.abs(wanted).sum(), rel=0.35)
 
 
-def test_model_error_is_a_smooth_factor(store, atoms, rows) -> None:
-    dots = dots_of(store, atoms, model_error=0.02, model_error_length=0.3)
-    many = rows.take(torch.full((2000,), 0))
-    ratio = (dots(many, torch.zeros(2000, 1), generator()) / many.intensity).double()
-    assert float(ratio.mean()) == pytest.approx(1, abs=1e-3)
-    assert float(ratio.std()) == pytest.approx(0.02, rel=0.05)
-    # Neighbouring points of the grid, 0.02 Å⁻¹ apart, share it.
-    assert float((ratio[:, 1:] - ratio[:, :-1]).std()) < 0.1 * 0.02
-
-
-def test_both_laws_of_correlation_are_drawn(store, atoms) -> None:
-    dots = dots_of(store, atoms, correlation=(0.1, 0.8), smooth_share=0.5)
-    c = dots.correlation(4000, generator())
-    assert c.min() >= 0
-    assert c.max() <= 0.8 + 1e-6
-    far = atoms.distance > 8
-    share = float((c[:, far].max(dim=1).values > 0).double().mean())
-    assert share == pytest.approx(0.5, abs=0.03), "only the smooth law reaches beyond the shells"
-    first = int(np.argmin(atoms.distance))
-    assert float(c[:, first].mean()) == pytest.approx(0.45, abs=0.02)
-
-
-def test_dots_repeat_with_the_seed(store, atoms, rows) -> None:
-    dots = Dots(
-        config(correlation=(0.1, 0.8), halo=0.1, surface_b=(0.0, 2.0), model_error=0.01),
-        atoms,
-        Q,
-        store.attrs,
-        CPU,
+def test_amplitudes_follow_energy_and_strain() -> None:
+    q = np.linspace(0.8, 14.2, 30)
+    amplitudes = Amplitudes(
+        ["Pb", "S"], q, (8.0, 90.0), anomalous=True, with_compton=True, device=CPU, dtype=torch.float64
     )
-    texture = torch.full((3, 1), 0.2)
-    one, two, other = (dots(rows, texture, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, two)
-    assert not torch.allclose(one, other)
+    energy, strain = (8.048, 22.0, 60.0), (-0.01, 0.0, 0.02)
+    real, imaginary, incoherent = amplitudes(torch.tensor(energy)[:, None], torch.tensor(strain)[:, None])
+    for row, (e, one) in enumerate(zip(energy, strain, strict=True)):
+        for element in range(2):
+            wanted = scattering_factor(("Pb", "S")[element], q / (1 + one), energy_kev=e)
+            # f' of one spline through all energies; 1 % of strain.
+            assert real[row, element].numpy() == pytest.approx(wanted.real, abs=5e-3)
+            assert float(imaginary[row, element, 0]) == pytest.approx(wanted[0].imag, abs=5e-3)
+    assert incoherent is not None
+    assert incoherent.shape == (3, 2, 30)

@@ -5,13 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
 
 from hpc.dots import dot_pattern
 from hpc.form_factors import HC_KEV_ANGSTROM
 from hpc.instrument.recorded import Sample, factors, recorded_intensity
+from hpc.instrument.resolution import fwhm, pseudo_voigt
 from hpc.instrument.setup import Instrument, instrument_names, load_instrument
 from hpc.structure.material import load_material
-from qdml.augmentation.optics import Optics
+from qdml.augmentation.latents import LatentSpace
+from qdml.augmentation.optics import Optics, View, windows
+from qdml.augmentation.recipe import Setting
+from qdml.observation import CONDITIONS
 
 CPU = torch.device("cpu")
 Q = np.arange(0.1, 22.0, 0.015)
@@ -30,15 +35,33 @@ def fixed(name: str, **ranges: tuple[float, float]) -> Instrument:
     return replace(one, mu_r=mu_r, random=random)
 
 
-def optics_of(*instruments: Instrument, q: np.ndarray = Q) -> Optics:
+def optics_of(*instruments: Instrument, q: np.ndarray = Q, energies=None) -> Optics:
+    own = [(one.radiation.energy_kev,) * 2 for one in instruments]
     return Optics(
         instruments,
-        [None] * len(instruments),
+        energies or own,
         q,
+        crystal=(q, slice(0, len(q))),
         smooth=np.linspace(q[0], q[-1], 200),
         extent=80.0,
+        resolution_error=0.05,
+        space=LatentSpace(),
         device=CPU,
     )
+
+
+def middle(n: int, **chosen: float) -> dict[str, torch.Tensor]:
+    """Values of the latents: what is uniform in the middle of its range."""
+    values = {"zero_deg": 0.5, "displacement_mm": 0.5, "mu_r": 0.5, "resolution": 0.0} | chosen
+    return {name: torch.full((n, 1), value) for name, value in values.items()}
+
+
+def seen_by(optics: Optics, *instruments: int) -> tuple[Setting, View]:
+    setting = optics.draw(torch.tensor(instruments), generator())
+    return setting, optics.view(setting, middle(len(instruments)))
+
+
+NONE = torch.zeros(1, 1)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -59,8 +82,9 @@ def test_a_pattern_is_seen_as_one_instrument_shows_it(name: str, dots: np.ndarra
     """Doublet, zero error, displacement and resolution, in a batch with another instrument."""
     one, other = fixed(name), fixed("lab_cu")
     optics = optics_of(one, other)
-    view = optics.draw(torch.tensor([0, 1]), generator())
-    got = optics.show(torch.tensor(dots, dtype=torch.float32).expand(2, -1), view)[0].double().numpy()
+    _, view = seen_by(optics, 0, 1)
+    shown = optics.show(torch.tensor(dots, dtype=torch.float32).expand(2, -1), view, NONE.expand(2, -1))
+    got = shown[0].double().numpy()
     low, high = one.q_window()
     inside = (max(low, 0.6) < Q) & (min(high, 20.0) - 0.2 > Q)
     angle = 2 * np.arcsin(Q[inside] * one.wavelength / (4 * np.pi))
@@ -79,7 +103,7 @@ def test_a_pattern_is_seen_as_one_instrument_shows_it(name: str, dots: np.ndarra
 @pytest.mark.parametrize("name", NAMES)
 def test_factors_and_counts_are_those_of_the_instrument(name: str) -> None:
     one = fixed(name)
-    view = optics_of(one).draw(torch.zeros(1, dtype=torch.int64), generator())
+    _, view = seen_by(optics_of(one), 0)
     low, high = one.q_window()
     inside = (max(low, 0.3) < Q) & (min(0.97 * high, 20.7) > Q)
     angle = 2 * np.arcsin(Q[inside] * one.wavelength / (4 * np.pi))
@@ -102,18 +126,55 @@ def test_factors_and_counts_are_those_of_the_instrument(name: str) -> None:
 def test_an_aligned_perfect_instrument_changes_nothing(dots: np.ndarray) -> None:
     quiet = {"zero_deg": (0.0, 0.0), "displacement_mm": (0.0, 0.0), "resolution_factor": (0.0, 0.0)}
     optics = optics_of(fixed("synchrotron_strip", **quiet))
-    view = optics.draw(torch.zeros(1, dtype=torch.int64), generator())
+    _, view = seen_by(optics, 0)
     y = torch.tensor(dots, dtype=torch.float32)[None]
-    assert torch.allclose(optics.show(y, view), y, atol=2e-6 * float(y.max()))
+    assert torch.allclose(optics.show(y, view, NONE), y, atol=2e-6 * float(y.max()))
+
+
+def test_strain_is_a_shift_of_the_crystal_beside_that_of_the_instrument(dots: np.ndarray) -> None:
+    """A crystal that is longer by 1 % shows at Q what it has at (Q + ΔQ)(1+ε)."""
+    quiet = {"resolution_factor": (0.0, 0.0), "displacement_mm": (0.0, 0.0), "zero_deg": (0.04, 0.04)}
+    optics = optics_of(fixed("synchrotron_strip", **quiet))
+    _, view = seen_by(optics, 0)
+    strain = torch.full((1, 1), 0.01)
+    got = optics.show(torch.tensor(dots, dtype=torch.float32)[None], view, strain)[0].double().numpy()
+    per_angle = 2 * np.pi / load_instrument("synchrotron_strip").wavelength
+    angle = 2 * np.arcsin(Q / (2 * per_angle)) - np.radians(0.04)
+    core = (Q > 0.5) & (Q < 20)
+    wanted = CubicSpline(Q, dots)(2 * per_angle * np.sin(angle[core] / 2) * 1.01)
+    assert np.abs(got[core] - wanted).max() < 1e-3 * wanted.max()
+    assert np.abs(dots[core] - wanted).max() > 0.1 * wanted.max()
+
+
+def test_widths_are_known_but_for_a_few_percent(dots: np.ndarray) -> None:
+    """Conditions have the stated widths; the true ones are off by the latent."""
+    optics = optics_of(fixed("lab_cu"))
+    setting, view = seen_by(optics, 0)
+    wider = optics.view(setting, middle(1, resolution=2.0))
+    at = int(np.argmin(np.abs(Q - 5.0)))
+    assert float(wider.sigma[0, at] / view.sigma[0, at]) == pytest.approx(np.exp(2 * 0.05), rel=1e-4)
+    known = dict(zip(CONDITIONS, optics.known(setting)[0].tolist(), strict=False))
+    lab = load_instrument("lab_cu")
+    gaussian, lorentzian = fwhm(
+        np.array([2 * np.arcsin(5.0 * lab.wavelength / 4 / np.pi)]), *lab.resolution.radians()
+    )
+    per_rad = 2 * np.pi / lab.wavelength * np.sqrt(1 - (5.0 * lab.wavelength / 4 / np.pi) ** 2)
+    full, _ = pseudo_voigt(gaussian, lorentzian)
+    # The pseudo-Voigt function's width is another approximation.
+    assert np.exp(known["log_width_5"]) == pytest.approx(float(full[0]) * per_rad, rel=5e-3)
+    assert np.exp(known["log_wavelength"]) == pytest.approx(lab.wavelength, rel=1e-5)
+    assert known["doublet"] == pytest.approx(0.249, abs=2e-3)
+    assert known["plate"] == 1
+    assert "log_counts" not in known
 
 
 def test_areas_stay_and_widths_add() -> None:
     """A line of the width w on a resolution of the width s: the same area, variance w² + s²."""
     q = np.arange(1.0, 9.0, 0.01)
     optics = optics_of(fixed("lab_mo", zero_deg=(0.0, 0.0), displacement_mm=(0.0, 0.0)), q=q)
-    view = optics.draw(torch.zeros(1, dtype=torch.int64), generator())
+    _, view = seen_by(optics, 0)
     line = np.exp(-0.5 * ((q - 5.0) / 0.05) ** 2)
-    got = optics.show(torch.tensor(line, dtype=torch.float32)[None], view)[0].double().numpy()
+    got = optics.show(torch.tensor(line, dtype=torch.float32)[None], view, NONE)[0].double().numpy()
     assert got.sum() == pytest.approx(line.sum(), rel=5e-3)
     near = np.abs(q - 5.0) < 0.3
     mean = (q * got)[near].sum() / got[near].sum()
@@ -125,14 +186,13 @@ def test_areas_stay_and_widths_add() -> None:
 
 def test_windows_follow_the_energy() -> None:
     one = load_instrument("synchrotron_strip")
-    optics = Optics([one], [(16.0, 30.0)], Q, smooth=Q[::10], extent=80.0, device=CPU)
-    ((first, last),) = optics.windows
+    optics = optics_of(one, energies=[(16.0, 30.0)])
+    ((first, last),) = windows([one], [(16.0, 30.0)], Q)
     per_sine = 4 * np.pi / HC_KEV_ANGSTROM
     assert first == pytest.approx(
         (per_sine * 16 * np.sin(np.radians(1)), per_sine * 30 * np.sin(np.radians(4)))
     )
-    view = optics.draw(torch.zeros(2000, dtype=torch.int64), generator())
-    seen = view.mask.bool()
+    seen = optics.draw(torch.zeros(2000, dtype=torch.int64), generator()).mask.bool()
     begins = torch.tensor(Q)[seen.long().argmax(dim=1)]
     ends = torch.tensor(Q)[len(Q) - 1 - seen.flip(1).long().argmax(dim=1)]
     assert first[0] - 0.02 < float(begins.min())
@@ -143,16 +203,16 @@ def test_windows_follow_the_energy() -> None:
 
 def test_gaps_of_a_detector_are_masked() -> None:
     one = replace(fixed("lab_mo"), gaps_deg=((20.0, 21.0), (40.0, 42.0)))
-    view = optics_of(one, fixed("lab_cu")).draw(torch.tensor([0, 1]), generator())
+    setting, _ = seen_by(optics_of(one, fixed("lab_cu")), 0, 1)
     angle = np.degrees(2 * np.arcsin(np.clip(Q * one.wavelength / (4 * np.pi), 0, 1)))
     blind = ((angle > 20) & (angle < 21)) | ((angle > 40) & (angle < 42))
     window = (angle >= one.first_deg) & (angle <= one.last_deg)
     # In float32 a point may lie on the other side of an end.
-    assert (view.mask[0].bool().numpy() != (window & ~blind)).sum() <= 3
+    assert (setting.mask[0].bool().numpy() != (window & ~blind)).sum() <= 3
     lab = load_instrument("lab_cu")
-    assert view.mask[1].sum() == pytest.approx((lab.q_window()[1] - lab.q_window()[0]) / 0.015, abs=2)
+    assert setting.mask[1].sum() == pytest.approx((lab.q_window()[1] - lab.q_window()[0]) / 0.015, abs=2)
 
 
 def test_a_window_beyond_the_patterns() -> None:
     with pytest.raises(ValueError, match=r"windows of instrument lab_cu start at up to 1\.6.*at least"):
-        optics_of(load_instrument("lab_cu"), q=np.arange(0.9, 2.5, 0.02))
+        windows([load_instrument("lab_cu")], [(8.05, 8.05)], np.arange(0.9, 2.5, 0.02))
