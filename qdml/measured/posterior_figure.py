@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
     """68 % and 95 % regions of (D_v, σ): network filled, polish as lines."""
     found = [(answer.network, _NETWORK, "network")]
     if answer.refined is not None:
-        found.append((answer.refined, _REFINED, "refined"))
+        found.append((answer.refined, _REFINED, "fit"))
     for inferred, color, name in found:
         x, y, density, levels = _density(inferred)
         if inferred is answer.network:
@@ -102,16 +103,34 @@ def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
 
 def _density(inferred: Inferred) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
     """D_v [nm], σ, the density of (ln D_v, ln σ) over both, and its values at the borders of the regions."""
-    from scipy.stats import gaussian_kde
-
     points = np.log([inferred.samples["diameter_volume_nm"], inferred.samples["sigma"]])
-    kernel = gaussian_kde(points[:, ::2])
-    low, high = np.quantile(points, (0.002, 0.998), axis=1)
-    room = 0.25 * (high - low)
+    density_at = _marginal(inferred, points)
+    low, high = np.quantile(points, (0.005, 0.995), axis=1)
+    room = 0.3 * (high - low)
     x, y = (np.linspace(a, b, _GRID) for a, b in zip(low - room, high + room, strict=True))
-    density = kernel(np.stack(np.meshgrid(x, y)).reshape(2, -1)).reshape(_GRID, _GRID)
-    levels = np.quantile(kernel(points[:, 1::4]), [1 - inside for inside in _INSIDE])
+    density = density_at(np.stack(np.meshgrid(x, y)).reshape(2, -1)).reshape(_GRID, _GRID)
+    levels = np.quantile(density_at(points), [1 - inside for inside in _INSIDE])
     return np.exp(x), np.exp(y), density, levels.tolist()
+
+
+def _marginal(inferred: Inferred, points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """(2, n) values of (ln D_v, ln σ) -> (n,) their density: exact for a mixture, otherwise from the samples."""
+    from scipy.stats import gaussian_kde, multivariate_normal
+
+    from qdml.densities import GaussianMixture
+
+    density = inferred.density
+    if not isinstance(density, GaussianMixture):
+        kernel: Callable[[np.ndarray], np.ndarray] = gaussian_kde(points)
+        return kernel
+    weight = density.logits[0].double().softmax(dim=0).tolist()
+    tril = density.scale_tril[0].double()
+    covariance = (tril @ tril.mT)[:, :2, :2].numpy()
+    normals = [
+        multivariate_normal(mean[:2], one)
+        for mean, one in zip(density.mean[0].double().numpy(), covariance, strict=True)
+    ]
+    return lambda at: np.sum([w * one.pdf(at.T) for w, one in zip(weight, normals, strict=True)], axis=0)
 
 
 def _draw_sizes(axes: Axes, inferred: Inferred) -> None:
