@@ -7,17 +7,18 @@ atom, is an exact sum over the particles k of a family (`hpc.ensemble`), or over
     s² = ln(1 + σ²),   μ = ln D_v - 7s²/2,   D_v = D (1 + σ²)³
 
 S is smooth on the scale of s, so that what enters is collected at some 300 *nodes* of ln D instead of thousands of
-diameters. Means of partial sums over all sizes and dispersions of a store span few functions of q, the *modes*, on
+diameters. Means of partial sums over all sizes and dispersions of a variant span few functions of q, its *modes*, on
 which the nodes are projected (`qdml.basis_building` makes and measures both). A batch is then two products in float32:
 survival functions times tables, coefficients times modes. What the first adds up has one sign where a pattern is large,
 so that no digits cancel; it needs true float32, not TF32.
 
-Rows of a batch may be of different variants: the table of each multiplies all rows, and a row keeps its own. That needs
-no look at the batch from the host, and costs less than the modes, which all variants share.
+Rows of a batch may be of different variants. On a CPU they are put in groups. A GPU would have to wait until the host
+knows how large these are: there the tables of every variant multiply all rows, and a row keeps its own.
 
 q is that of the unstrained crystal: dots of strain ε show at Q what the basis has at Q(1+ε).
 
-Symbols: B row of a batch, J node, R column of a table, M mode, A kind, P pair of kinds, C near column, G point of q.
+Symbols: B row of a batch, V variant, J node, R column of a table, M mode, A kind, P pair of kinds, C near column,
+G point of q.
 """
 
 from __future__ import annotations
@@ -117,10 +118,12 @@ class DotBasis:
         self.error = float(content["error"])
         self.kinds = tuple(Kind(**kind) for kind in content["kinds"])
         self.pairs = kind_pairs(len(self.kinds))
-        self._nodes_J, self._largest_V, self._tables_VJR, self._modes_MG = (
-            tensors[name].to(device) for name in ("nodes", "largest", "tables", "modes")
+        self._nodes_J, self._largest_V = (tensors[name].to(device) for name in ("nodes", "largest"))
+        self._tables_JR, self._modes_MG = (
+            [tensors[f"{name}.{variant}"].to(device) for variant in range(len(self._largest_V))]
+            for name in ("tables", "modes")
         )
-        self._columns = [1, len(self.kinds), len(self.near_pair), self.n_modes]
+        self._stacked_MG = torch.cat(self._modes_MG) if device.type != "cpu" else None
 
     def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What a file must hold to have the same basis without the store: tensors, and JSON data."""
@@ -132,9 +135,9 @@ class DotBasis:
         return float(self.q[1] - self.q[0])
 
     @property
-    def n_modes(self) -> int:
-        """How many functions of q all patterns are sums of."""
-        return len(self._modes_MG)
+    def n_modes(self) -> list[int]:
+        """How many functions of q the patterns of each variant are sums of."""
+        return [len(modes_MG) for modes_MG in self._modes_MG]
 
     @property
     def n_nodes(self) -> int:
@@ -155,20 +158,46 @@ class DotBasis:
         s_B = torch.sqrt(s2_B)
         mean_B = log_volume_diameter_B - 3.5 * s2_B
         survive_BJ = _normal((mean_B[:, None] - self._nodes_J) / s_B[:, None])
-        sums_BR = survive_BJ @ self._tables_VJR[0]
-        for variant in range(1, len(self._tables_VJR)):
-            mine_B1 = (variant_B == variant)[:, None]
-            sums_BR = torch.where(mine_B1, survive_BJ @ self._tables_VJR[variant], sums_BR)
-        atoms_B1, shares_BA, near_BC, modes_BM = torch.split(sums_BR, self._columns, dim=1)
-        per_atom_B1 = 1 / atoms_B1
-        partial_BG = (modes_BM * per_atom_B1) @ self._modes_MG
+        means_BR, partial_BG = self._of_variants(variant_B, survive_BJ)
+        shares_BA, near_BC = means_BR.split([len(self.kinds), len(self.near_pair)], dim=1)
         return Averages(
             partial=partial_BG.unflatten(1, (len(self.pairs), len(self.q))),
-            shares=shares_BA * per_atom_B1,
-            near=near_BC * per_atom_B1,
+            shares=shares_BA,
+            near=near_BC,
             # Atoms are lognormal too, with μ + 3s².
             beyond=_normal((mean_B + 3 * s2_B - self._largest_V[variant_B]) / s_B),
         )
+
+    def _of_variants(
+        self, variant_B: torch.Tensor, survive_BJ: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, A + C) sites and near pairs, and (B, P·G) partial sums, per atom: of each row's variant."""
+        n = len(self._tables_JR)
+        if n == 1:
+            means_BR, modes_BM = self._means(0, survive_BJ)
+            return means_BR, modes_BM @ self._modes_MG[0]
+        if self._stacked_MG is not None:
+            mine_VB1 = (variant_B == torch.arange(n, device=variant_B.device)[:, None])[..., None]
+            found = [self._means(variant, survive_BJ) for variant in range(n)]
+            means_BR = sum(m * means for m, (means, _) in zip(mine_VB1, found, strict=True))
+            modes_BM = torch.cat([m * modes for m, (_, modes) in zip(mine_VB1, found, strict=True)], dim=1)
+            return means_BR, modes_BM @ self._stacked_MG
+        order = torch.argsort(variant_B)
+        groups = survive_BJ[order].split(torch.bincount(variant_B, minlength=n).tolist())
+        back = torch.argsort(order)
+        found = [self._means(variant, group) for variant, group in enumerate(groups)]
+        means_BR = torch.cat([means for means, _ in found])
+        partial_BG = torch.cat([modes @ own for (_, modes), own in zip(found, self._modes_MG, strict=True)])
+        return means_BR[back], partial_BG[back]
+
+    def _means(self, variant: int, survive_BJ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, A + C) sites and near pairs, and (B, M) coefficients of modes, per atom: of one variant."""
+        sums_BR = survive_BJ @ self._tables_JR[variant]
+        atoms_B1, means_BR, modes_BM = sums_BR.tensor_split(
+            [1, 1 + len(self.kinds) + len(self.near_pair)], dim=1
+        )
+        per_atom_B1 = 1 / atoms_B1
+        return means_BR * per_atom_B1, modes_BM * per_atom_B1
 
 
 def _normal(x: torch.Tensor) -> torch.Tensor:

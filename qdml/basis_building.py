@@ -5,8 +5,9 @@
 nodes 0.55 s apart, for the smallest s of the store, S is off by less than 1e-4, either way: 3e-6 in sums.
 
 *Modes.* Sobol points fill the store's region of (D, σ). Their partial sums, times what form factors and the weakest
-vibrations make of each point, over the peak of the pattern, are rows of a matrix, all variants and pairs of kinds
-together; its first singular vectors are the modes, as many as the tolerance asks for.
+vibrations make of each point, over the peak of the pattern, are rows of a matrix, all pairs of kinds side by side; its
+first singular vectors are the modes of a variant, as many as the tolerance asks for. (Modes that all variants share are
+as many as those of all together, and a row would have to be made of all.)
 
 *Error.* Other ensembles of the same region, by exact weights in float64 and through the float32 basis: the largest
 difference of Σ_ab |C_ab ΔP_ab| at any point, as a fraction of the peak.
@@ -41,8 +42,6 @@ _REACH = 5.0
 _SAMPLES, _FRESH = 1024, 256
 # Part of the tolerance that the modes may take; the rest is for nodes, float32, and ensembles between the Sobol points.
 _MODES_PART = 0.5
-# Singular values, relative to the first and to the tolerance, that no pattern shows.
-_NEGLIGIBLE = 1e-2
 # The first ensembles of each variant say how many modes it takes; those before them are as narrow as any.
 _CHECKED, _NARROW = 256, 128
 
@@ -83,27 +82,22 @@ def compress(
         largest=max(float(family.diameter[-1]) for family in families),
     )
     survive = _survival(nodes, *_draw(ranges, largest_nm, tail, _SAMPLES, seed=0))
-    tables, sums, means = [], [], []
-    for family in families:
-        entering = _collect(family.diameter, nodes)
-        tables.append(entering @ family.additive([kind.occupancy for kind in kinds], columns))
-        sums.append((entering @ family.partial) * worth)
-        per_atom = survive / (survive @ tables[-1][:, :1])
-        peak = _peak(per_atom @ sums[-1], n_pairs)
-        means.append((per_atom / peak, sums[-1]))
-    modes = _modes(means, n_pairs, _MODES_PART * tolerance)
-
     tensors = {
         "q": torch.from_numpy(crystal_q),
         "near_pair": torch.tensor([pair for pair, _ in columns], dtype=torch.int64),
         "near_distance": torch.tensor([r for _, r in columns], dtype=torch.float64),
         "nodes": _float32(nodes),
-        "tables": _float32(
-            [np.concatenate([t, s @ modes.T], axis=1) for t, s in zip(tables, sums, strict=True)]
-        ),
-        "modes": _float32(modes / worth),
         "largest": _float32([np.log(family.diameter[-1]) for family in families]),
     }
+    for variant, family in enumerate(families):
+        entering = _collect(family.diameter, nodes)
+        table = entering @ family.additive([kind.occupancy for kind in kinds], columns)
+        sums = (entering @ family.partial) * worth
+        per_atom = survive / (survive @ table[:, :1])
+        peak = _peak(per_atom @ sums, n_pairs)
+        modes = _modes(per_atom / peak, sums, n_pairs, _MODES_PART * tolerance)
+        tensors[f"tables.{variant}"] = _float32(np.concatenate([table, sums @ modes.T], axis=1))
+        tensors[f"modes.{variant}"] = _float32(modes / worth)
     content = {
         "kinds": [asdict(kind) for kind in kinds],
         "inside": [inside.start, inside.stop],
@@ -302,22 +296,18 @@ def _difference(patterns: np.ndarray, n_pairs: int) -> np.ndarray:
     return np.abs(patterns).reshape(len(patterns), n_pairs, -1).sum(axis=1).max(axis=1)
 
 
-def _modes(means: list[tuple[np.ndarray, np.ndarray]], n_pairs: int, tolerance: float) -> np.ndarray:
-    """(M, P·G) orthonormal functions whose sums are the given rows, but for the tolerance.
+def _modes(weights: np.ndarray, sums: np.ndarray, n_pairs: int, tolerance: float) -> np.ndarray:
+    """(M, P·G) orthonormal functions that give the rows of weights @ sums, but for the tolerance.
 
     Args:
-        means: of each variant, (m, J) and (J, P·G): the rows are their product.
+        weights: (m, J) of ensembles.
+        sums: (J, P·G) of nodes.
         n_pairs: P.
         tolerance: of a row.
     """
-    spans = []
-    for left, right in means:
-        # Rows of a product have the singular vectors of (R of the first's QR) times the second.
-        _, values, functions = np.linalg.svd(np.linalg.qr(left, mode="r") @ right, full_matrices=False)
-        kept = values > _NEGLIGIBLE * tolerance * values[0]
-        spans.append(values[kept, None] * functions[kept])
-    functions = np.linalg.svd(np.concatenate(spans), full_matrices=False)[2]
-    rows = np.concatenate([left[:_CHECKED] @ right for left, right in means])
+    # A product has the right singular vectors of (R of the first's QR) times the second.
+    functions = np.linalg.svd(np.linalg.qr(weights, mode="r") @ sums, full_matrices=False)[2]
+    rows = weights[:_CHECKED] @ sums
     amounts = rows @ functions.T
     low, high = 0, len(functions)
     while high - low > 1:
