@@ -354,8 +354,8 @@ class EvaluateConfig:
     model: str
     """Folder of the model."""
     data: EvaluateDataConfig
-    classes: ClassConfig
-    """What posteriors are asked to tell apart; a model with classes of its own has those."""
+    classes: ClassConfig | None
+    """What posteriors are asked to tell apart, None for nothing; a model with classes of its own has those."""
     draws: int
     """Classifiers: augmented versions of every pattern in every noise cell."""
     patterns: int

@@ -1,8 +1,9 @@
 """Composed YAML -> frozen dataclasses: every missing, unknown or mistyped key is named.
 
 The dataclasses hold no defaults: values live in `conf/`. A field may be a number, text, a truth value, `T | None`,
-`tuple[T, ...]`, `dict[str, T]`, a `Literal` (one of a few words), another dataclass, or a choice between dataclasses whose `name` is a
-`Literal` and decides. Ranges of numbers may be written `2 to 10 step 0.5`, as the grids of `qd-simulate` are.
+`tuple[T, ...]`, `dict[str, T]`, a `Literal` (one of a few words), another dataclass, or a choice between dataclasses
+whose `name` is a `Literal` and decides. Ranges of numbers may be written `2 to 10 step 0.5`, as the grids of
+`qd-simulate` are.
 """
 
 from __future__ import annotations

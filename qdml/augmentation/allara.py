@@ -154,7 +154,7 @@ class AllaraRecipe(Recipe):
         others_BS = self._share[0] + self._share[1] * values.get("solvent", z_BL[:, :0])
         shares_BS = torch.cat([1 - others_BS.sum(dim=1, keepdim=True), others_BS], dim=1)
         dots_BQ = share_B1 * clean_BQ / clean_BQ.mean(dim=1, keepdim=True)
-        solvent_BQ = (1 - share_B1) * (shares_BS @ self._solvent_SQ)
+        solvent_BQ = (1 - share_B1) * (shares_BS @ self._solvent_SQ.to(shares_BS))
         zero_B = torch.zeros_like(share_B1[:, 0])
         return Expected(
             intensity=dots_BQ + solvent_BQ,

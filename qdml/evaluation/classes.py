@@ -154,6 +154,8 @@ def evaluate_model(
     """
     training = training_config(card)
     classes = training.classes or config.classes
+    if classes is None:
+        raise ValueError("a model without classes of its own needs some to be asked for; choose classes=NAME")
     index = choose_samples(store, card, config.data.split)
     recipe = build_recipe(training.augment, store, device)
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES

@@ -55,7 +55,7 @@ class Scored:
     rank: np.ndarray
     """(B, K) float64 in 0 to 1."""
     right: dict[str, np.ndarray]
-    """`diameter_nm`, `sigma` -> (B,) bool: the most probable class is the true one."""
+    """`diameter_nm`, `sigma` -> (B,) bool: the most probable class is the true one; empty where none were asked for."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -83,7 +83,7 @@ def score(
     posterior: GaussianMixture,
     targets_BT: torch.Tensor,
     bound_BTT: torch.Tensor,
-    classes: ClassConfig,
+    classes: ClassConfig | None,
     index: np.ndarray,
     seed: int,
 ) -> Scored:
@@ -93,7 +93,7 @@ def score(
         posterior: of B patterns.
         targets_BT: (B, 3) float64, the truth.
         bound_BTT: (B, 3, 3) Cramér-Rao bound of the targets.
-        classes: of size and dispersion.
+        classes: of size and dispersion; None to ask for none.
         index: (B,) numbers of the patterns.
         seed: of the points that stand for a posterior.
     """
@@ -107,11 +107,13 @@ def score(
         pieces["spread"].append(torch.stack([v.std(dim=0) for v, _ in columns.values()], dim=1))
         below = [((v < t).sum(dim=0) + 0.5) / (len(v) + 1) for v, t in columns.values()]
         pieces["rank"].append(torch.stack(below, dim=1))
-    joint_BDS = class_probabilities(posterior, classes)
-    right = {
-        name: nearest_class(truth[name], getattr(classes, name)) == joint_BDS.sum(dim=dim).argmax(dim=1)
-        for name, dim in (("diameter_nm", 2), ("sigma", 1))
-    }
+    right = {}
+    if classes is not None:
+        joint_BDS = class_probabilities(posterior, classes)
+        right = {
+            name: nearest_class(truth[name], getattr(classes, name)) == joint_BDS.sum(dim=dim).argmax(dim=1)
+            for name, dim in (("diameter_nm", 2), ("sigma", 1))
+        }
     return Scored(
         index=index,
         truth=torch.stack(list(truth.values()), dim=1).cpu().numpy(),
@@ -160,6 +162,6 @@ def group_scores(scored: Scored, prior_spread: float) -> dict[str, Any]:
         "coverage": {name: coverage(scored.rank[:, k]) for k, name in named},
         "rank_histogram": {name: histogram for name, (histogram, _) in ranks.items()},
         "rank_p_value": {name: p for name, (_, p) in ranks.items()},
-        "size_accuracy": float(scored.right["diameter_nm"].mean()),
-        "dispersion_accuracy": float(scored.right["sigma"].mean()),
+        "size_accuracy": float(scored.right["diameter_nm"].mean()) if scored.right else None,
+        "dispersion_accuracy": float(scored.right["sigma"].mean()) if scored.right else None,
     }

@@ -119,7 +119,7 @@ def _row(scores: Mapping[str, Any]) -> str:
     smallest = min(scores["rank_p_value"].values())
     return (
         f"{ratios} {median:6.2f}   {covered}  {smallest:8.1g}  {scores['sigma_over_prior']:7.2f}  "
-        f"{100 * scores['size_accuracy']:.1f} / {100 * scores['dispersion_accuracy']:.1f}"
+        f"{_number(scores['size_accuracy'])} / {_number(scores['dispersion_accuracy'])}"
     )
 
 
@@ -129,11 +129,11 @@ def _cell(cell: Mapping[str, Any]) -> str:
         return " / ".join(f"{values[name]:.2f}" for name in _QUANTITIES)
 
     text = ratios("network")
-    size = f"{100 * cell['network']['size_accuracy']:.1f} %"
+    size = _percent(cell["network"]["size_accuracy"])
     if "refined" in cell:
         text += f" -> {ratios('refined')}"
-        size += f" -> {100 * cell['refined']['size_accuracy']:.1f} %"
-    return f"{text}; {size} (ideal {100 * cell['ideal']['size_accuracy']:.1f} %)"
+        size += f" -> {_percent(cell['refined']['size_accuracy'])}"
+    return f"{text}; {size} (ideal {_percent(cell['ideal']['size_accuracy'])})"
 
 
 def _percent(value: float | None) -> str:
