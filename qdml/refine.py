@@ -3,22 +3,26 @@
 The world (`qdml.augmentation.recipe.Recipe`) says what is expected of dots x = (ln D_v, ln σ, ε, ln b), of latents
 z ~ N(0, I) and a scale s. What explains a pattern y best minimises
 
-    χ²(x, z, s) = Σ_Q m (y - s I(x, z))² / V  +  |z|²,        V = s I / r + (φ s I)²
+    χ²(x, z, s) = Σ_Q m (y - s I(x, z))² / (u V)  +  |z|²,        V = s I / r + (φ s I)²
 
 r: photons per intensity, as the declared noise says; φ: error of the model that is in no latent, 0 for simulated
 patterns. With V of the current model in every step this is Fisher scoring: where φ = 0 it ends where the Poisson
 likelihood does. Levenberg-Marquardt, all patterns of a batch at once, each with its own damping, until a further step
-promises less than 0.02 of χ²; main parameters stay within their bounds, and every value in between is as likely.
+promises less than 0.2 of χ²; main parameters stay within their bounds, and every value in between is as likely.
 
-The posterior is Laplace's, JᵀV⁻¹J + 1 at the minimum with all latents marginalised. Where the residual is larger than
-noise can make it (measured patterns: errors of the world), it is widened by s²τ as in `qdml.fitting.profile`: s² is χ²
-per point, τ over how many points the residual is correlated.
+u is 1 where noise explains the residual. On the way there it is χ² per point: a residual is taken seriously as far as it
+may be, and latents stay within their priors. Where it remains (measured patterns: errors of the world) it is s²τ as in
+`qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
+wider, and expectations count for more.
+
+The posterior is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised.
 
 Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), S start, T target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -35,13 +39,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Refined", "correlated_points", "refine"]
 
-_STEPS = 20
+_STEPS = 12
 # A step that promises less of χ² ends the search: 1 is a standard deviation.
-_TOLERANCE = 0.02
-# Damping (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)), by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
-_LAMBDA, _MOST_LAMBDA, _LEAST_GAIN = 1e-3, 1e8, 1e-4
+_TOLERANCE = 0.2
+# Damping in a metric of where the world is straight, which is 1 for a latent, and this for the main parameters; not in
+# that of χ² (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)): with a million photons some directions are a million
+# times stiffer than others, and all are as curved. λ by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
+_STRAIGHT = (0.05, 0.3, 1e-3, 0.3)
+_DAMPING, _FREE, _MOST_DAMPING, _LEAST_GAIN = 0.1, 30.0, 1e9, 1e-4
+# How often a step is bent.
+_BENDS = 2
 # Steps of latents are cut here: none is changed by more than a large part of its prior at once.
 _LONGEST = 3.0
+# On a unit diagonal, for unknowns that cannot be told apart.
+_RIDGE = 1e-13
 # Standard deviations of χ² beyond which a residual is not counting noise.
 _BEYOND_NOISE = 4.0
 _SMALLEST_CORRELATION = 0.05
@@ -67,7 +78,7 @@ class Refined:
     chi2: torch.Tensor
     """(B,) float64, s²: χ² of the points per point that is not used up by an unknown."""
     unit: torch.Tensor
-    """(B,) float64, s²τ by which the posterior has been widened; 1 where the noise explains the residual."""
+    """(B,) float64, u: s²τ, 1 where the noise explains the residual."""
     log_evidence: torch.Tensor
     """(B,) float64, ln of the evidence of `variant` in Laplace's approximation, up to a constant of the pattern."""
     converged: torch.Tensor
@@ -150,6 +161,19 @@ def refine(
         ]
         parts.append(tried[0] if len(tried) == 1 else _best(tried))
     return Refined.cat(parts)
+
+
+def misfit(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B,) s²τ, 1 where noise explains the residual; and (B,) s².
+
+    Args:
+        residual_BQ: weighted by the noise.
+        mask_BQ: 1 where visible.
+    """
+    points = mask_BQ.sum(dim=1)
+    s2 = (residual_BQ**2 * mask_BQ).sum(dim=1) / points
+    beyond = ~(s2 <= 1 + _BEYOND_NOISE * (2 / points).sqrt())
+    return torch.where(beyond, s2 * correlated_points(residual_BQ, mask_BQ), 1.0), s2
 
 
 def correlated_points(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
@@ -262,8 +286,9 @@ def _fit(
     free = torch.ones(theta.shape[1], dtype=torch.bool, device=device)
     free[:_N] = prior.free.to(device)
     search = _Search(rows, theta, known=known, free=free, prior=prior)
-    search.run(steps)
-    return search.result(variant)
+    search.run(search.all, steps)
+    search.widen()
+    return search.result()
 
 
 class _Search:
@@ -273,21 +298,26 @@ class _Search:
         self, rows: _Rows, theta: torch.Tensor, *, known: torch.Tensor, free: torch.Tensor, prior: MainPrior
     ) -> None:
         self.rows, self.theta, self.known, self.free, self.prior = rows, theta, known, free, prior
-        n, n_free = len(theta), int(free.sum())
-        self.all = torch.arange(n, device=theta.device)
+        n, device = len(theta), theta.device
+        self.all = torch.arange(n, device=device)
         self.columns = torch.nonzero(free)[:, 0]
-        #: Bounds of the free unknowns.
-        infinite = torch.full((theta.shape[1],), torch.inf, dtype=torch.float64, device=theta.device)
-        self.low, self.high = -infinite, infinite.clone()
-        self.low[:_N], self.high[:_N] = prior.low.to(theta.device), prior.high.to(theta.device)
-        self.low, self.high = self.low[self.columns], self.high[self.columns]
+        # Bounds, and the metric of the damping, of the free unknowns.
+        infinite = torch.full((theta.shape[1],), torch.inf, dtype=torch.float64, device=device)
+        low, high, metric = -infinite, infinite.clone(), torch.ones_like(infinite)
+        low[:_N], high[:_N] = prior.low.to(device), prior.high.to(device)
+        metric[:_N] = torch.tensor(_STRAIGHT, dtype=torch.float64, device=device) ** -2
+        self.low, self.high, self.metric = low[self.columns], high[self.columns], metric[self.columns]
         self.model = rows.value(theta, self.all)
+        n_free = len(self.columns)
+        self.slopes = torch.zeros((n, rows.y.shape[1], n_free), dtype=torch.float32, device=device)
         self.matrix = theta.new_zeros((n, n_free, n_free))
-        self.gradient = theta.new_zeros((n, n_free))
-        self.damping = theta.new_full((n,), _LAMBDA)
+        self.damping = theta.new_full((n,), _DAMPING)
         self.growth = theta.new_full((n,), 2.0)
-        self.converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
-        self.steps = torch.zeros(n, dtype=torch.int64, device=theta.device)
+        self.converged = torch.zeros(n, dtype=torch.bool, device=device)
+        self.steps = torch.zeros(n, dtype=torch.int64, device=device)
+        #: u: by how much the residual is larger than noise.
+        self.unit = theta.new_full((n,), torch.inf)
+        self.widened = False
 
     def cost(
         self, theta: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, index: torch.Tensor
@@ -297,50 +327,105 @@ class _Search:
         cost = points + (self.known * theta**2).sum(dim=1)
         return torch.where(torch.isfinite(cost), cost, torch.inf)
 
-    def run(self, steps: int) -> None:
-        """Search until every pattern has converged, or no steps are left."""
-        active, stale = self.all, self.all
-        for _ in range(steps):
+    def run(self, active: torch.Tensor, steps: int) -> None:
+        """Search until every one of some patterns has converged, or has used up its derivatives."""
+        stale = active
+        while len(active):
             if len(stale):
                 self.derive(stale)
             theta, model = self.theta[active], self.model[active]
-            step, promised = self.step(active)
-            trial = theta.clone()
-            trial[:, self.columns] += step
-            tried = self.rows.value(trial, active)
-            weight = self.rows.weight(model, active)
-            gained = self.cost(theta, model, weight, active) - self.cost(trial, tried, weight, active)
+            weight = self.weight(model, active)
+            step, promised, back = self.step(active, weight)
+            trial, tried, cost = self.along(theta, model, weight, step, back, active)
+            gained = self.cost(theta, model, weight, active) - cost
             gain = gained / promised.clamp(min=1e-300)
             better = (promised > 0) & (gain > _LEAST_GAIN)
             self.theta[active] = torch.where(better[:, None], trial, theta)
             self.model[active] = torch.where(better[:, None], tried, model)
             damping, growth = self.damping[active], self.growth[active]
-            shrunk = (damping * (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3)).clamp(min=1e-9)
+            done = (promised >= 0) & (promised < _TOLERANCE) & (damping < _FREE)
+            shrunk = (damping * (1 - (2 * gain - 1) ** 3).clamp(min=0.1)).clamp(min=1e-6)
             self.damping[active] = torch.where(better, shrunk, damping * growth)
             self.growth[active] = torch.where(better, 2.0, 2 * growth)
-            # A damped step promises little wherever it is.
-            done = (promised >= 0) & (promised < _TOLERANCE) & (damping < 1)
+            going = ~done & (self.damping[active] < _MOST_DAMPING) & (~better | (self.steps[active] < steps))
             self.converged[active] = done
-            going = ~done & (self.damping[active] < _MOST_LAMBDA)
             stale, active = active[going & better], active[going]
-            if len(active) == 0:
-                break
+
+    def widen(self) -> None:
+        """Where noise does not explain the residual, it counts by s²τ, and the priors by as much more."""
+        residual = self.rows.weight(self.model, self.all).sqrt() * (self.rows.y - self.model)
+        self.unit, self.widened = misfit(residual, self.rows.mask)[0], True
+        wide = self.all[self.unit > 1]
+        if len(wide):
+            self.damping[wide], self.growth[wide] = _DAMPING, 2.0
+            most = int(self.steps.max())
+            self.run(wide, most + _STEPS // 4)
+
+    def along(
+        self,
+        theta: torch.Tensor,
+        model: torch.Tensor,
+        weight: torch.Tensor,
+        step: torch.Tensor,
+        back: Callable[[torch.Tensor], torch.Tensor],
+        index: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where a step leads, its pattern and its cost: straight on, or bent towards what the derivatives promise.
+
+        The pattern at the end of a straight step is off by its curvature. A step against that, with the same
+        derivatives, follows the valley (M. K. Transtrum & J. P. Sethna, arXiv:1201.5885): a pattern more, where
+        derivatives cost a hundred.
+        """
+        aim = model + (self.slopes[index] @ step.float()[..., None])[..., 0].double()
+        whole = step
+        best = None
+        for bends in range(_BENDS + 1):
+            trial = theta.clone()
+            trial[:, self.columns] = (trial[:, self.columns] + whole).clamp(self.low, self.high)
+            tried = self.rows.value(trial, index)
+            cost = self.cost(trial, tried, weight, index)
+            if best is None:
+                best = trial, tried, cost
+            else:
+                lower = cost < best[2]
+                best = (
+                    torch.where(lower[:, None], trial, best[0]),
+                    torch.where(lower[:, None], tried, best[1]),
+                    torch.where(lower, cost, best[2]),
+                )
+            if bends < _BENDS:
+                off = torch.nan_to_num(weight * (tried - aim), posinf=0.0, neginf=0.0)
+                whole = whole - back((off[:, None, :].float() @ self.slopes[index])[:, 0].double())
+        assert best is not None
+        return best
 
     def derive(self, index: torch.Tensor) -> None:
-        """Matrix and gradient at the present values of some patterns."""
-        theta, model = self.theta[index], self.model[index]
-        slopes = self.rows.slopes(theta, index)[..., self.columns]
-        weight = self.rows.weight(model, index)
-        known = self.known[self.columns]
-        self.matrix[index] = information(slopes, weight, known)
-        pull = weight * (self.rows.y[index] - model)
-        self.gradient[index] = (slopes.double().mT @ pull[..., None])[..., 0] - known * theta[:, self.columns]
+        """Derivatives at the present values of some patterns."""
+        slopes = self.rows.slopes(self.theta[index], index)[..., self.columns]
+        self.slopes[index] = slopes
+        residual = self.rows.weight(self.model[index], index).sqrt() * (
+            self.rows.y[index] - self.model[index]
+        )
+        if not self.widened:
+            s2 = misfit(residual, self.rows.mask[index])[1].clamp(min=1)
+            self.unit[index] = torch.minimum(self.unit[index], s2)
+        weight = self.weight(self.model[index], index)
+        self.matrix[index] = information(slopes, weight, self.known[self.columns])
         self.steps[index] += 1
 
-    def step(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, free) the damped step, and (b,) by how much it promises to lower χ²."""
-        theta, gradient = self.theta[index][:, self.columns], self.gradient[index]
-        matrix, diagonal = self.matrix[index], self.matrix[index].diagonal(dim1=1, dim2=2).clamp(min=1e-12)
+    def weight(self, model: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(b, Q) 1/(V u)."""
+        return self.rows.weight(model, index) / self.unit[index, None]
+
+    def step(
+        self, index: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """(b, free) the damped step, (b,) by how much it promises to lower χ², and what solves for another gradient."""
+        theta, matrix = self.theta[index][:, self.columns], self.matrix[index]
+        pull = weight * (self.rows.y[index] - self.model[index])
+        gradient = (pull[:, None, :].float() @ self.slopes[index])[:, 0].double()
+        gradient = gradient - self.known[self.columns] * theta
+        diagonal = matrix.diagonal(dim1=1, dim2=2) + self.damping[index][:, None] * self.metric
         # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
         # again.
         held = ((theta <= self.low) & (gradient < 0)) | ((theta >= self.high) & (gradient > 0))
@@ -349,10 +434,11 @@ class _Search:
             fixed = torch.where(held, step, 0.0)
             pull = gradient - (matrix @ fixed[..., None])[..., 0]
             # Unit diagonal: unknowns differ by orders of magnitude in scale.
-            scale = torch.where(held, 0.0, diagonal.rsqrt())
+            scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
             scaled = matrix * scale[:, :, None] * scale[:, None, :]
-            scaled.diagonal(dim1=1, dim2=2).copy_(1 + self.damping[index][:, None].expand_as(scale))
-            solved = torch.linalg.solve_ex(scaled, (pull * scale)[..., None])[0][..., 0]
+            scaled.diagonal(dim1=1, dim2=2).copy_(1 + _RIDGE * torch.ones_like(scale))
+            factor = torch.linalg.cholesky_ex(scaled)[0]
+            solved = torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0]
             step = torch.where(held, fixed, torch.nan_to_num(solved * scale))
             bounded = (theta + step).clamp(self.low, self.high) - theta
             passed = ~held & (bounded != step)
@@ -363,12 +449,16 @@ class _Search:
         longest = step[:, self.columns >= _N].abs().amax(dim=1, keepdim=True)
         step = step * (_LONGEST / longest.clamp(min=_LONGEST))
         promised = 2 * (gradient * step).sum(dim=1) - (step * (matrix @ step[..., None])[..., 0]).sum(dim=1)
-        return step, promised
 
-    def result(self, variant: int) -> Refined:
+        def back(pull: torch.Tensor) -> torch.Tensor:
+            return torch.nan_to_num(torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0] * scale)
+
+        return step, promised, back
+
+    def result(self) -> Refined:
         """What the search has found."""
         rows, theta, index = self.rows, self.theta, self.all
-        weight = rows.weight(self.model, index)
+        weight = self.weight(self.model, index)
         residual = weight.sqrt() * (rows.y - self.model)
         cost = self.cost(theta, self.model, weight, index)
         # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
@@ -378,22 +468,18 @@ class _Search:
         matrix.diagonal(dim1=1, dim2=2).add_(known[self.columns])
         scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
         unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
+        unit_diagonal.diagonal(dim1=1, dim2=2).add_(_RIDGE)
         factor = torch.linalg.cholesky_ex(unit_diagonal)[0]
         inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
         log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
         # Unknowns use up points by as much as data rather than the prior fix them.
-        used = inverse.shape[1] - (inverse.diagonal(dim1=1, dim2=2) * (self.known + known)[self.columns]).sum(
-            dim=1
-        )
-        points = rows.mask.sum(dim=1)
-        degrees = (points - used).clamp(min=1)
-        chi2 = (residual**2).sum(dim=1) / degrees
-        beyond = chi2 > 1 + _BEYOND_NOISE * (2 / degrees).sqrt()
-        unit = torch.where(beyond, chi2 * correlated_points(residual, rows.mask), 1.0)
+        fixed = (inverse.diagonal(dim1=1, dim2=2) * (self.known + known)[self.columns]).sum(dim=1)
+        degrees = (rows.mask.sum(dim=1) - inverse.shape[1] + fixed).clamp(min=1)
+        chi2 = self.unit * (residual**2).sum(dim=1) / degrees
         targets = torch.nonzero(self.free[: len(TARGETS)])[:, 0]
         covariance = torch.diag_embed(theta.new_full((len(theta), len(TARGETS)), 1e-12))
         m = len(targets)
-        covariance[:, targets[:, None], targets[None, :]] = unit[:, None, None] * inverse[:, :m, :m]
+        covariance[:, targets[:, None], targets[None, :]] = inverse[:, :m, :m]
         return Refined(
             posterior=GaussianMixture(
                 logits=theta.new_zeros((len(theta), 1)),
@@ -406,8 +492,8 @@ class _Search:
             intensity=(self.model * rows.mean).float(),
             cost=cost,
             chi2=chi2,
-            unit=unit,
-            log_evidence=-0.5 * (cost / unit + log_det),
+            unit=self.unit,
+            log_evidence=-0.5 * (cost + log_det),
             converged=self.converged,
             steps=self.steps,
         )
