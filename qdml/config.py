@@ -211,6 +211,8 @@ class MuonConfig:
     matrix_weight_decay: float
     momentum: float
     """Of matrices."""
+    iterations: int
+    """Newton-Schulz steps towards the orthogonal matrix."""
     learning_rate: float
     """Of the other weights."""
     weight_decay: float
@@ -232,6 +234,7 @@ class MuonConfig:
             f"optim.matrix_weight_decay must be >= 0, got {self.matrix_weight_decay}",
         )
         require(0 <= self.momentum < 1, f"optim.momentum must lie in 0 to 1, got {self.momentum}")
+        require(self.iterations >= 1, f"optim.iterations must be >= 1, got {self.iterations}")
 
 
 def _check_optim(config: AdamConfig | MuonConfig) -> None:

@@ -51,6 +51,7 @@ def build_optimizers(config: OptimConfig, model: torch.nn.Module) -> list[torch.
             lr=config.matrix_learning_rate,
             weight_decay=config.matrix_weight_decay,
             momentum=config.momentum,
+            ns_steps=config.iterations,
         ),
         torch.optim.AdamW(rest, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused),
     ]

@@ -4,7 +4,7 @@ Sizes and dispersions live in directions of the input that carry 10⁻² to 10�
 input learns strain and size and leaves σ at its prior. So a pattern is first projected on its leading principal
 components and each is scaled by what is to be expected of it:
 
-    z_p = asinh[ v_p · (x - mean) m / √(λ_p + Σ_Q v_Qp² n_Q²) ]
+    z_p = asinh[ v_p · (x - mean) m / √(λ_p + Σ_Q v_Qp² n_Q²) ]      (n² as its mean over 16 points)
 
 with the covariance V Λ Vᵀ of augmented training patterns, less their mean noise, the mask m and the declared noise n
 of this pattern: every component has about unit variance at every noise, and one that is drowned says so by being
@@ -24,6 +24,8 @@ __all__ = ["InputMoments", "Whitening", "principal_components"]
 
 # Fewer patterns than components leave variances of rounding size; they must not be blown up.
 _LEAST_VARIANCE = 1e-9
+# Points over which the declared noise is averaged.
+_NOISE_WINDOW = 16
 # A component that noise hides in most patterns keeps this part of its variance as signal.
 _LEAST_SIGNAL = 0.01
 
@@ -100,6 +102,12 @@ def principal_components(covariance: torch.Tensor, n: int) -> tuple[torch.Tensor
     return variance.clamp(min=float(variance[0]) * _LEAST_VARIANCE), direction * largest.sign()
 
 
+def _windows(values: torch.Tensor) -> torch.Tensor:
+    """(..., Q) -> (..., windows, points of a window), with zeros behind the end."""
+    beyond = -values.shape[-1] % _NOISE_WINDOW
+    return nn.functional.pad(values, (0, beyond)).unflatten(-1, (-1, _NOISE_WINDOW))
+
+
 class Whitening(nn.Module):
     """The fixed first layer: (x, n, m) -> z."""
 
@@ -124,6 +132,8 @@ class Whitening(nn.Module):
         self.mean = nn.Parameter(torch.zeros(n_q), requires_grad=False)
         self.directions = nn.Parameter(torch.zeros(n_q, components), requires_grad=False)
         self.variance = nn.Parameter(torch.ones(components), requires_grad=False)
+        # Sums of squares over windows: noise varies slowly, and the product of all points costs as much as that of x.
+        self.power = nn.Parameter(torch.zeros(-(-n_q // _NOISE_WINDOW), components), requires_grad=False)
 
     @torch.no_grad()
     def fit(self, moments: InputMoments) -> None:
@@ -135,6 +145,8 @@ class Whitening(nn.Module):
         self.mean.copy_(moments.mean)
         self.directions.copy_(direction)
         self.variance.copy_(variance)
+        inside = _windows(torch.ones_like(direction[:, 0])).mean(dim=-1, keepdim=True)
+        self.power.copy_(_windows(direction.square().T).sum(dim=-1).T / inside)
 
     def forward(self, x_BQ: torch.Tensor, noise_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
         """(B, P) float32 components of about unit variance."""
@@ -143,5 +155,5 @@ class Whitening(nn.Module):
             projected_BP = ((x_BQ - self.mean) * mask_BQ) @ self.directions
             variance = self.variance
             if self.declared_noise:
-                variance = variance + noise_BQ.square() @ self.directions.square()
+                variance = variance + _windows(noise_BQ.square()).mean(dim=-1) @ self.power
             return torch.asinh(projected_BP * variance.rsqrt())

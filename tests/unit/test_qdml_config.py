@@ -131,6 +131,7 @@ REFUSED_BY_ENSEMBLE = {
     "data.mean": ("median", "data.mean must be one of"),
     "optim.matrix_learning_rate": (0, "optim.matrix_learning_rate must be > 0"),
     "optim.momentum": (1, "optim.momentum must lie in 0 to 1"),
+    "optim.iterations": (0, "optim.iterations must be >= 1"),
 }
 
 

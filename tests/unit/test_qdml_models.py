@@ -1,4 +1,4 @@
-"""Networks: the published architecture, its activation maps, heads by configuration."""
+"""Networks of classes: the published architecture, its activation maps, heads by configuration."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ import torch
 from qdml.config import AllConvConfig, ClassConfig, ResidualMlpConfig
 from qdml.models import build_model
 from qdml.models.allconv import AllConv
+from qdml.models.whitening import InputMoments
+from qdml.preprocess import NetworkInput
 
 CLASSES = ClassConfig(diameter_nm=tuple(2 + 0.5 * i for i in range(17)), sigma=(0.05, 0.1, 0.15, 0.2))
 KERNELS = (10, 5, 4, 3, 2)
@@ -22,8 +24,19 @@ def mlp(**changes: object) -> ResidualMlpConfig:
     return ResidualMlpConfig(**{**values, **changes})
 
 
+def given(pattern_BCQ: torch.Tensor) -> NetworkInput:
+    x_BQ = pattern_BCQ[:, 0]
+    return NetworkInput(pattern=pattern_BCQ, noise=torch.zeros_like(x_BQ), conditions=x_BQ[:, :0])
+
+
+def moments_of(x_BQ: torch.Tensor) -> InputMoments:
+    moments = InputMoments(x_BQ.shape[1], 0, 0)
+    moments.add(given(x_BQ[:, None]), x_BQ[:, :0])
+    return moments
+
+
 def test_allconv_is_five_strided_convolutions_and_a_pool() -> None:
-    model, x = build_model(allconv(), CLASSES, 5004), torch.rand(3, 1, 5004)
+    model, x = build_model(allconv(), CLASSES, 5004, 0), torch.rand(3, 1, 5004)
     expected = x
     for layer, kernel in zip(model.layers, KERNELS, strict=True):
         channels = expected.shape[1]
@@ -34,14 +47,14 @@ def test_allconv_is_five_strided_convolutions_and_a_pool() -> None:
         expected = torch.relu(convolution(expected))
     features = model.features(x)
     assert torch.allclose(features.transpose(1, 2), expected, atol=1e-5)
-    logits = model(x)
+    logits = model(given(x))
     assert torch.allclose(logits["sigma"], model.heads["sigma"](expected.mean(dim=2)), atol=1e-5)
     assert {name: one.shape for name, one in logits.items()} == {"diameter": (3, 17), "sigma": (3, 4)}
 
 
 def test_the_activation_map_averages_to_the_logit() -> None:
-    model, x = build_model(allconv(), CLASSES, 5004), torch.rand(2, 1, 5004)
-    for name, logits in model(x).items():
+    model, x = build_model(allconv(), CLASSES, 5004, 0), torch.rand(2, 1, 5004)
+    for name, logits in model(given(x)).items():
         activation = model.activation_map(x, name)
         assert activation.shape == (2, logits.shape[1], 5004)
         whole = activation[..., : 4 * 1200]  # four whole windows
@@ -51,18 +64,18 @@ def test_the_activation_map_averages_to_the_logit() -> None:
 
 @pytest.mark.parametrize("config", [allconv(heads="joint", input="log_smooth"), mlp()])
 def test_a_joint_head(config) -> None:
-    logits = build_model(config, CLASSES, 1300)(torch.rand(2, 2, 1300))
+    logits = build_model(config, CLASSES, 1300, 0)(given(torch.rand(2, 2, 1300)))
     assert {name: one.shape for name, one in logits.items()} == {"joint": (2, 68)}
 
 
 @pytest.mark.parametrize("config", [allconv(), mlp(input="area"), mlp(heads="separate")])
 def test_every_weight_gets_a_gradient(config) -> None:
     torch.manual_seed(0)
-    model = build_model(config, CLASSES, 1300)
+    model = build_model(config, CLASSES, 1300, 0)
+    x = torch.rand(16, 1 if config.input == "area" else 2, 1300)
     if isinstance(config, ResidualMlpConfig):
-        model.fit(torch.zeros(1300), torch.eye(1300))
-    logits = model(torch.rand(16, 1 if config.input == "area" else 2, 1300))
-    sum(one.logsumexp(dim=1).mean() for one in logits.values()).backward()
+        model.fit(moments_of(x[:, 0]))
+    sum(one.logsumexp(dim=1).mean() for one in model(given(x)).values()).backward()
     learned = [weight for weight in model.parameters() if weight.requires_grad]
     assert all(weight.grad is not None and weight.grad.any() for weight in learned)
 
@@ -72,17 +85,26 @@ def test_whitening_gives_unit_variance_in_every_kept_direction() -> None:
     # Directions whose standard deviations fall by a factor of 1000 over 40 points.
     x = torch.randn(4000, 40, dtype=torch.float64) * torch.logspace(0, -3, 40, dtype=torch.float64) + 3
     x = x @ torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64)).Q
-    model = build_model(mlp(components=30, input="area"), CLASSES, 40).double()
-    model.fit(x.mean(dim=0), torch.cov(x.T))
-    z = (x - model.mean) @ model.whitening
-    assert torch.allclose(torch.cov(z.T), torch.eye(30, dtype=torch.float64), atol=1e-9)
-    model.fit(x.mean(dim=0), torch.ones(40, 40, dtype=torch.float64))
-    assert torch.isfinite(model.whitening).all(), "directions without variance"
+    model = build_model(mlp(components=30, input="area"), CLASSES, 40, 0).double()
+    model.fit(moments_of(x))
+    # Without the compression.
+    z = torch.sinh(model.whitening(x, torch.zeros_like(x), torch.ones_like(x)))
+    assert torch.allclose(torch.cov(z.T), torch.eye(30, dtype=torch.float64), atol=1e-3)
+    assert float((z.mean(dim=0)).abs().max()) < 1e-6
+    model.fit(moments_of(torch.ones(100, 40, dtype=torch.float64) * torch.randn(100, 1)))
+    assert torch.isfinite(model.whitening(x, torch.zeros_like(x), torch.ones_like(x))).all(), (
+        "one direction only"
+    )
 
 
 def test_more_components_than_points() -> None:
     with pytest.raises(ValueError, match="network.components must be <= 40, the points of a pattern, got 41"):
-        build_model(mlp(components=41), CLASSES, 40)
+        build_model(mlp(components=41), CLASSES, 40, 0)
+
+
+def test_a_network_of_classes_needs_them() -> None:
+    with pytest.raises(ValueError, match="network=allconv tells classes apart and needs them"):
+        build_model(allconv(), None, 5004, 0)
 
 
 def test_a_pattern_that_is_too_short() -> None:
@@ -95,11 +117,11 @@ def test_whitening_is_not_rounded_to_bfloat16() -> None:
     torch.manual_seed(0)
     # All that is to be seen lies in a direction of 10⁻⁸ of the variance.
     x = torch.randn(64, 1, 32) * torch.tensor([1.0] + [1e-4] * 31)
-    model = build_model(mlp(components=32, input="area", blocks=1), CLASSES, 32)
-    model.fit(torch.zeros(32), torch.diag(torch.tensor([1.0] + [1e-8] * 31)))
+    model = build_model(mlp(components=32, input="area", blocks=1), CLASSES, 32, 0)
+    model.fit(moments_of(x[:, 0]))
     seen = []
     model.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
-    model(x)
+    model(given(x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        model(x)
+        model(given(x))
     assert torch.allclose(seen[0], seen[1])

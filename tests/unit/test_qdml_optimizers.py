@@ -14,6 +14,7 @@ MUON = MuonConfig(
     matrix_learning_rate=0.02,
     matrix_weight_decay=0.01,
     momentum=0.95,
+    iterations=5,
     learning_rate=1e-3,
     weight_decay=0.01,
     schedule="cosine",

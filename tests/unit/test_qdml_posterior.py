@@ -1,0 +1,276 @@
+"""The posterior network: whitening by its formula, what it must be told, and a problem whose answer is known."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qdml.densities import TARGETS, GaussianMixture
+from qdml.losses import pattern_loss, scores
+from qdml.models import build_model
+from qdml.models.posterior import MixtureHead, Posterior
+from qdml.models.whitening import InputMoments, Whitening
+from qdml.network_config import PosteriorConfig
+from qdml.preprocess import NetworkInput
+
+CONDITIONS = 2
+
+
+def config(**changes: object) -> PosteriorConfig:
+    values = {
+        "name": "posterior", "input": "log_smooth", "components": 20, "width": 32, "blocks": 2, "mixture": 3,
+        "mask": True, "conditions": True, "declared_noise": True,
+    }  # fmt: skip
+    return PosteriorConfig(**{**values, **changes})
+
+
+def inputs(rows: int = 8, n_q: int = 70, seed: int = 0) -> NetworkInput:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.ones(rows, n_q)
+    mask[::2, 50:] = 0
+    return NetworkInput(
+        pattern=torch.stack([torch.randn(rows, n_q, generator=generator) * mask, mask], dim=1),
+        noise=0.3 * torch.rand(rows, n_q, generator=generator) * mask,
+        conditions=torch.randn(rows, CONDITIONS, generator=generator),
+    )
+
+
+def fitted(**changes: object) -> Posterior:
+    torch.manual_seed(0)
+    model = build_model(config(**changes), None, 70, CONDITIONS)
+    moments = InputMoments(70, CONDITIONS, len(TARGETS))
+    moments.add(inputs(400, seed=1), torch.randn(400, 3) * torch.tensor([0.5, 0.7, 2e-3]))
+    model.fit(moments)
+    # The head starts at zero; anything else shows what it is connected to.
+    torch.nn.init.normal_(model.head.dense.weight, std=0.1)
+    return model
+
+
+def test_moments_are_those_of_visible_points() -> None:
+    x = inputs(300)
+    targets = torch.randn(300, 3)
+    moments = InputMoments(70, CONDITIONS, 3)
+    moments.add(x.take(slice(0, 100)), targets[:100])
+    moments.add(x.take(slice(100, 300)), targets[100:])
+    y, mask = x.pattern[:, 0].double(), x.pattern[:, 1].double()
+    mean = (y * mask).sum(dim=0) / mask.sum(dim=0)
+    centred = (y - mean) * mask
+    assert moments.count == 300
+    assert torch.allclose(moments.mean, mean)
+    assert torch.allclose(moments.covariance, centred.T @ centred / 300)
+    assert torch.allclose(moments.noise_variance, x.noise.double().square().mean(dim=0))
+    for which, values in ((2, x.conditions), (3, targets)):
+        got = moments.mean_and_spread(which)
+        assert torch.allclose(got[0], values.double().mean(dim=0))
+        assert torch.allclose(got[1], values.double().std(dim=0, correction=0))
+
+
+def test_components_have_unit_variance_at_every_noise() -> None:
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(64, 10)).Q * torch.logspace(0.5, -1.5, 10)
+    whitening = Whitening(64, 10, declared_noise=True)
+    moments = InputMoments(64, 0, 0)
+
+    def drawn(noise: float) -> NetworkInput:
+        x = 1 + torch.randn(20_000, 10) @ basis.T + noise * torch.randn(20_000, 64)
+        pattern = torch.stack([x, torch.ones_like(x)], dim=1)
+        return NetworkInput(
+            pattern=pattern, noise=torch.full_like(x, noise), conditions=torch.zeros(20_000, 0)
+        )
+
+    for noise in (0.02, 0.05):
+        moments.add(drawn(noise), torch.zeros(20_000, 0))
+    whitening.fit(moments)
+    for noise in (0.001, 0.02, 0.05, 0.5):
+        x = drawn(noise)
+        # Without the compression.
+        z = torch.sinh(whitening(x.pattern[:, 0], x.noise, x.pattern[:, 1]))
+        assert torch.allclose(z.var(dim=0), torch.ones(10), rtol=0.05), noise
+
+
+def test_more_components_than_points() -> None:
+    with pytest.raises(ValueError, match="network.components must be <= 70, the points of a pattern, got 71"):
+        build_model(config(components=71), None, 70, CONDITIONS)
+
+
+def test_a_mask_that_is_not_in_the_input() -> None:
+    with pytest.raises(ValueError, match="network.mask=true needs an input with a mask channel"):
+        config(input="area")
+
+
+def test_head_is_a_mixture_of_proper_densities() -> None:
+    torch.manual_seed(0)
+    head = MixtureHead(16, 4)
+    start = head(torch.randn(5, 16))
+    assert torch.equal(start.mean[0], start.mean[1]), "before training, every pattern gets the same answer"
+    torch.nn.init.normal_(head.dense.weight)
+    density = head(torch.randn(5, 16))
+    assert density.mean.shape == (5, 4, 3)
+    assert torch.equal(density.scale_tril, density.scale_tril.tril())
+    assert (density.scale_tril.diagonal(dim1=-2, dim2=-1) > 0).all()
+    with torch.no_grad():
+        head.centre.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        head.spread.copy_(torch.tensor([0.1, 10.0, 1e-3]))
+    torch.manual_seed(1)
+    features = torch.randn(5, 16)
+    wide, points = head(features), torch.randn(5, 3)
+    with torch.no_grad():
+        head.centre.zero_()
+        head.spread.fill_(1)
+    unit = head(features).log_prob((points - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([0.1, 10.0, 1e-3]))
+    # The scales multiply to 1e-3.
+    assert torch.allclose(wide.log_prob(points), unit + 3 * torch.log(torch.tensor(10.0)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("told", ["mask", "conditions", "declared_noise"])
+def test_what_it_is_not_told_it_does_not_use(told: str) -> None:
+    x = inputs()
+    changed = {
+        "mask": NetworkInput(
+            pattern=torch.stack([x.pattern[:, 0], torch.ones(8, 70)], dim=1),
+            noise=x.noise,
+            conditions=x.conditions,
+        ),
+        "conditions": NetworkInput(pattern=x.pattern, noise=x.noise, conditions=x.conditions + 1),
+        "declared_noise": NetworkInput(pattern=x.pattern, noise=2 * x.noise, conditions=x.conditions),
+    }[told]
+    for yes in (True, False):
+        model = fitted(**{told: yes})
+        with torch.no_grad():
+            model.whitening.mean.zero_()  # where hidden points are 0 by themselves
+            same = torch.equal(model(x).mean, model(changed).mean)
+        assert same != yes
+
+
+def test_matrices_are_those_of_hidden_layers() -> None:
+    model = fitted()
+    names = {name for name, one in model.named_parameters() if any(one is m for m in model.matrices())}
+    assert names == {"embed.weight", *(f"blocks.{b}.{layer}.weight" for b in (0, 1) for layer in (1, 3))}
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    model = fitted()
+    (-model(inputs(64)).log_prob(torch.randn(64, 3) * 1e-3)).mean().backward()
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    assert all(weight.grad is not None and weight.grad.any() for weight in learned)
+    assert not list(model.buffers()), "DistributedDataParallel would send them round before every step"
+
+
+def test_bfloat16_blurs_neither_whitening_nor_density() -> None:
+    model, x = fitted(), inputs()
+    exact = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        density = model(x)
+    assert density.mean.dtype == density.scale_tril.dtype == torch.float32
+    # Only the dense layers are rounded: to 2⁻⁹ each, of features of order 1.
+    scale = exact.moments()[1].diagonal(dim1=-2, dim2=-1).sqrt()
+    assert ((density.moments()[0] - exact.moments()[0]).abs() < 0.05 * scale).all()
+
+
+def rows_of(targets_BT: torch.Tensor) -> SimpleNamespace:
+    volume, sigma = targets_BT[:, 0].exp(), targets_BT[:, 1].exp()
+    return SimpleNamespace(
+        targets=lambda: targets_BT,
+        volume_diameter=volume.double(),
+        diameter=(volume / (1 + sigma**2) ** 3).double(),
+        sigma=sigma.double(),
+        strain=targets_BT[:, 2].double(),
+    )
+
+
+class LinearProblem:
+    """x = A t + noise, t normal: the posterior is normal, and its entropy the same for every x."""
+
+    spread = torch.tensor([0.4, 0.5, 3e-3])
+    centre = torch.tensor([1.5, -2.0, 1e-3])
+    noise = 0.3
+
+    def __init__(self) -> None:
+        torch.manual_seed(5)
+        self.design = torch.randn(70, 3) * torch.tensor([0.5, 0.2, 0.05])
+        precision = self.design.T @ self.design / self.noise**2 + torch.eye(3)
+        self.covariance = torch.linalg.inv(precision)
+        self.entropy = 0.5 * torch.logdet(self.covariance) + self.spread.log().sum() + 1.5 * (
+            1 + torch.log(torch.tensor(2 * torch.pi))
+        )  # fmt: skip
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[NetworkInput, torch.Tensor]:
+        unit = torch.randn(n, 3, generator=generator)
+        x = unit @ self.design.T + self.noise * torch.randn(n, 70, generator=generator)
+        pattern = torch.stack([x, torch.ones_like(x)], dim=1)
+        noise = torch.full_like(x, self.noise)
+        made = NetworkInput(pattern=pattern, noise=noise, conditions=torch.zeros(n, CONDITIONS))
+        return made, self.centre + self.spread * unit
+
+    def exact(self, x: NetworkInput) -> GaussianMixture:
+        mean = x.pattern[:, 0] @ self.design @ self.covariance / self.noise**2
+        tril = torch.linalg.cholesky(self.covariance)
+        return GaussianMixture(
+            logits=torch.zeros(len(x), 1),
+            mean=(self.centre + self.spread * mean)[:, None],
+            scale_tril=(self.spread[:, None] * tril).expand(len(x), 1, 3, 3),
+        )
+
+
+def test_loss_of_the_exact_posterior_is_its_entropy_and_it_covers() -> None:
+    problem = LinearProblem()
+    x, targets = problem.draw(20_000, torch.Generator().manual_seed(0))
+    rows = rows_of(targets)
+    named = scores(problem.exact(x), rows, SimpleNamespace())
+    # Standard deviation of the loss √(3/2) nats, of a frequency √(0.68·0.32): four times those over √20 000.
+    assert float(named["nll"].mean()) == pytest.approx(float(problem.entropy), abs=0.035)
+    for name in TARGETS:
+        assert float(named[f"{name}_in_68"].mean()) == pytest.approx(0.6827, abs=0.013)
+    volume = problem.exact(x).moments()[0][:, 0].exp()
+    expected = (volume - targets[:, 0].exp()).abs().double()
+    assert torch.allclose(named["volume_diameter_mae_nm"], expected, rtol=1e-4, atol=1e-5)
+    wide = problem.exact(x)
+    wide = GaussianMixture(logits=wide.logits, mean=wide.mean, scale_tril=2 * wide.scale_tril)
+    assert float(pattern_loss(wide, rows, SimpleNamespace()).mean()) > float(problem.entropy) + 0.5
+
+
+def test_a_trained_network_finds_the_exact_posterior() -> None:
+    problem, generator = LinearProblem(), torch.Generator().manual_seed(1)
+    torch.manual_seed(2)
+    model = build_model(config(components=8, width=32, blocks=1, mixture=2), None, 70, CONDITIONS)
+    moments = InputMoments(70, CONDITIONS, 3)
+    moments.add(*problem.draw(4096, generator))
+    model.fit(moments)
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=5e-3)
+    steps = 500
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / steps)
+        x, targets = problem.draw(256, generator)
+        optimizer.zero_grad()
+        pattern_loss(model(x), rows_of(targets), SimpleNamespace()).mean().backward()
+        optimizer.step()
+    x, targets = problem.draw(20_000, generator)
+    with torch.no_grad():
+        density, exact = model(x), problem.exact(x)
+        excess = (exact.log_prob(targets) - density.log_prob(targets)).mean()
+        mean, covariance = density.moments()
+    # The divergence of the exact posterior from the learned one, in nats.
+    assert 0 < float(excess) < 0.1
+    spread = problem.spread * problem.covariance.diagonal().sqrt()
+    assert ((mean - exact.mean[:, 0]).square().mean(dim=0).sqrt() < 0.25 * spread).all()
+    widths = covariance.diagonal(dim1=-2, dim2=-1).sqrt().mean(dim=0)
+    assert torch.allclose(widths, spread, rtol=0.1)
+
+
+def test_one_batch_can_be_learned_by_heart() -> None:
+    model, x = fitted(width=64), inputs(16)
+    torch.nn.init.zeros_(model.head.dense.weight)
+    targets = torch.randn(16, 3) * torch.tensor([0.5, 0.7, 2e-3])
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=3e-3)
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 300)
+        optimizer.zero_grad()
+        (-model(x).log_prob(targets)).mean().backward()
+        # The densities become ever narrower, and the gradient of the means with them.
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        error = (model(x).moments()[0] - targets).abs()
+    assert (error < 0.1 * torch.tensor([0.5, 0.7, 2e-3])).all()
