@@ -10,9 +10,9 @@ patterns. With V of the current model in every step this is Fisher scoring: wher
 likelihood does. Levenberg-Marquardt, all patterns of a batch at once, each with its own damping, until a further step
 promises less than 0.2 of χ²; main parameters stay within their bounds, and every value in between is as likely.
 
-u is 1 where noise explains the residual. On the way there it is χ² per point: a residual is taken seriously as far as it
-may be, and latents stay within their priors. Where it remains (measured patterns: errors of the world) it is s²τ as in
-`qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
+u is 1 where noise explains the residual. On the way there it is χ² per point: a residual is taken seriously as far as
+it may be, and latents stay within their priors. Where it remains (measured patterns: errors of the world) it is s²τ as
+in `qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
 wider, and expectations count for more.
 
 The posterior is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised.
