@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from qdml.config_reader import require, require_range
+
+if TYPE_CHECKING:
+    from hpc.instrument.setup import Instrument
 
 __all__ = [
     "AllaraConfig",
@@ -81,6 +84,8 @@ class InstrumentChoice:
     """Standard deviation of ln(gain) of the reflections of one direction (dried films are oriented)."""
     energy_kev: tuple[float, float] | None
     """Photon energy [keV], for a radiation without lines of its own; null for that of the instrument."""
+    ranges: dict[str, tuple[float, ...]]
+    """Name of a range of the instrument's file (`random`) -> [low, high] instead of it."""
 
     def __post_init__(self) -> None:
         from hpc.instrument.setup import instrument_names, load_instrument
@@ -93,13 +98,31 @@ class InstrumentChoice:
         require(self.weight > 0, f"{where}.weight must be > 0, got {self.weight}")
         require_range(f"{where}.fraction", self.fraction, least=1e-3, most=1)
         require_range(f"{where}.texture", self.texture, least=0)
+        instrument = load_instrument(self.name)
+        names = [field.name for field in fields(instrument.random)]
+        for name, bounds in self.ranges.items():
+            require(name in names, f"{where}.ranges may hold {names}, got {name!r}")
+            require_range(f"{where}.ranges.{name}", bounds, least=-180)
+        self.load()
         if self.energy_kev is not None:
             require_range(f"{where}.energy_kev", self.energy_kev, least=1)
-            radiation = load_instrument(self.name).radiation
+            radiation = instrument.radiation
             require(
                 radiation.name == "synchrotron",
                 f"{where}.energy_kev: {radiation.name} has its own energy; set it to null",
             )
+
+    def load(self, energy_kev: float | None = None) -> Instrument:
+        """The instrument with these ranges, at an energy [keV] if one is given.
+
+        Raises:
+            ValueError: a range that cannot be, or an energy for a radiation that has its own.
+        """
+        from hpc.instrument.setup import load_instrument
+
+        instrument = load_instrument(self.name, energy_kev=energy_kev)
+        ranges: dict[str, Any] = {name: (low, high) for name, (low, high) in self.ranges.items()}
+        return replace(instrument, random=replace(instrument.random, **ranges))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from hpc.absorption import edges_below
-from hpc.instrument.setup import load_instrument
 from qdml.augmentation.config import InstrumentRecipeConfig
 from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace, log_between, smooth_modes
@@ -83,7 +82,7 @@ class InstrumentRecipe(Recipe):
                 f"augment=instrument adds correlated motion and halo itself, {path} holds patterns that have "
                 f"them already ({moving[0]}); simulate with motion=independent"
             )
-        instruments = [load_instrument(one.name) for one in config.instruments]
+        instruments = [one.load() for one in config.instruments]
         own = [one.radiation.energy_kev or 0.0 for one in instruments]
         energies = [one.energy_kev or (e, e) for one, e in zip(config.instruments, own, strict=True)]
         self.cells = [one.name for one in config.instruments]

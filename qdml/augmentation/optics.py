@@ -156,7 +156,7 @@ class Optics:
             ]
             return Ranges(cases, device, dtype, **more)
 
-        self._known = ranges(_KNOWN, logarithmic=("peak_counts", "energy_kev"))
+        self._known = ranges(_KNOWN, logarithmic=("peak_counts", "energy_kev", "resolution_factor"))
         self._unknown = ranges(_UNKNOWN)
         for name in _UNKNOWN:
             space.uniform(name)

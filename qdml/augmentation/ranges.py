@@ -14,6 +14,9 @@ from qdml.augmentation.tables import table
 
 __all__ = ["Ranges"]
 
+# Instead of 0 where the logarithm is uniform.
+_LEAST = 1e-9
+
 
 class Ranges:
     """Ends [low, high] of named quantities, one set for each of several cases (instruments)."""
@@ -32,12 +35,12 @@ class Ranges:
             cases: for each case, the same names.
             device: of the batches.
             dtype: of the values.
-            logarithmic: names whose logarithm is uniform; their bounds are > 0.
+            logarithmic: names whose logarithm is uniform; 0 counts as 1e-9.
         """
         self.names = list(cases[0])
         values = np.array([[case[name] for name in self.names] for case in cases], dtype=float)
         self._logarithmic = [name in logarithmic for name in self.names]
-        values[:, self._logarithmic] = np.log(values[:, self._logarithmic])
+        values[:, self._logarithmic] = np.log(np.maximum(values[:, self._logarithmic], _LEAST))
         self._low_IN = table(values[..., 0], device, dtype)
         self._width_IN = table(np.diff(values)[..., 0], device, dtype)
 

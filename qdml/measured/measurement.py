@@ -165,7 +165,7 @@ def measurement_of(
         )
     index = _named(known, instrument) if instrument is not None else _assumed(known, energy_kev)
     choice = known[index]
-    setup = load_instrument(choice.name)
+    setup = choice.load()
     if choice.energy_kev is None:
         wavelength_of(setup, energy_kev)
     else:
@@ -176,7 +176,7 @@ def measurement_of(
                 f"({HC_KEV_ANGSTROM / high:.4f} to {HC_KEV_ANGSTROM / low:.4f} Å), the pattern was measured at "
                 f"{energy_kev:.4g} keV ({HC_KEV_ANGSTROM / energy_kev:.4f} Å); {_choices(known)}"
             )
-        setup = load_instrument(choice.name, energy_kev=energy_kev)
+        setup = choice.load(energy_kev)
     low, high = setup.random.resolution_factor
     if not low <= resolution_factor <= high:
         raise ValueError(

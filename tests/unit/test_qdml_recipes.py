@@ -97,8 +97,10 @@ def test_instruments_have_their_windows_and_frequencies(instrument, store) -> No
         assert mean_of(got).numpy() == pytest.approx(1, abs=0.05)
     mask = instrument.random(rows_of(store, 3000), generator()).mask
     ends = q[len(q) - 1 - mask.flip(1).argmax(dim=1)]
-    # Only the copper anode, 30 % of the patterns, never reaches 7.1 Å⁻¹.
-    assert float((ends < 7.1).double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert 0.3 < float((ends < 7.1).double().mean()) < 0.45, "all of the copper anode, and short scans"
+    known = instrument.random(rows_of(store, 3000), generator()).conditions
+    plate = dict(zip(CONDITIONS, known.T, strict=True))["plate"]
+    assert float(plate.double().mean()) == pytest.approx(0.3, abs=0.03), "those of the copper anode"
 
 
 def test_conditions_are_those_of_the_instrument(instrument, store) -> None:
@@ -114,8 +116,11 @@ def test_conditions_are_those_of_the_instrument(instrument, store) -> None:
         assert (known[name]["plate"] == (name == "lab_cu")).all()
         doublet = {"lab_cu": 0.249, "lab_mo": 0.603, "lab_ag": 0.785}.get(name, 0.0)
         assert known[name]["doublet"].numpy() == pytest.approx(doublet, abs=2e-3)
-    width = {name: float(known[name]["log_width_5"].mean().exp()) for name in NAMES}
-    assert width["synchrotron_strip"] < width["lab_cu"] < width["synchrotron_area"]
+    width = {name: known[name]["log_width_5"].exp() for name in NAMES}
+    # What conf/augment says of the synchrotron: 0.002 to 0.05 Å⁻¹.
+    assert 0.0015 < float(width["synchrotron_strip"].min()) < 0.004
+    assert 0.03 < float(width["synchrotron_strip"].max()) < 0.07
+    assert float(width["lab_cu"].mean()) < float(width["synchrotron_area"].mean())
 
 
 def test_declared_noise_is_that_of_the_photons_that_came(instrument, store) -> None:
@@ -143,7 +148,7 @@ def test_parts_add_up_and_have_their_shares(instrument, store) -> None:
     expected = instrument.expected(rows.main(), setting, z)
     assert torch.allclose(sum(expected.parts.values()), expected.intensity, atol=1e-4)
     share = (expected.parts["dots"] * setting.mask).sum(dim=1) / setting.mask.sum(dim=1)
-    fraction = 0.25 + 0.55 * instrument.space.values(z)["fraction"][:, 0]
+    fraction = 0.15 + 0.8 * instrument.space.values(z)["fraction"][:, 0]
     assert share.numpy() == pytest.approx(fraction.numpy(), abs=0.01)
 
 
@@ -269,7 +274,7 @@ OFF = (
 def plain(fraction: float) -> str:
     return (
         f"augment.instruments=[{{name: synchrotron_strip, weight: 1, fraction: [{fraction}, {fraction}], "
-        "texture: [0, 0], energy_kev: [22, 22]}]"
+        "texture: [0, 0], energy_kev: [22, 22], ranges: {}}]"
     )
 
 
@@ -317,6 +322,18 @@ def test_a_grid_without_room_for_an_instrument(store) -> None:
     narrow = SimpleNamespace(**{**vars(store), "q": np.arange(0.9, 2.5, 0.02)})
     with pytest.raises(ValueError, match=r"windows of instrument synchrotron_strip .* at least\s+1 Å⁻¹"):
         recipe_of("instrument", narrow)
+
+
+def test_ranges_of_an_instrument_that_differ_in_a_recipe(store) -> None:
+    own = plain(0.5).replace("ranges: {}", "ranges: {resolution_factor: [7, 7]}")
+    assert config_of("instrument", own).instruments[0].load().random.resolution_factor == (7, 7)
+    for wrong, message in (
+        ("{width: [1, 2]}", r"ranges may hold \['zero_deg', .* got 'width'"),
+        ("{zero_deg: [1, 0]}", r"ranges\.zero_deg must be \[low, high\]"),
+        ("{zero_deg: [0, 9]}", r"random\.zero_deg must be low <= high within -5 to 5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_of("instrument", own.replace("{resolution_factor: [7, 7]}", wrong))
 
 
 def test_stores_that_do_not_fit(store) -> None:
