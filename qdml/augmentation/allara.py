@@ -21,15 +21,14 @@ import numpy as np
 import torch
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from hpc.instrument.lines import seen
 from qdml.augmentation.config import AllaraConfig
-from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.recipe import Expected, Main, Recipe, Setting
 from qdml.augmentation.solvents import solvent_profiles
 from qdml.augmentation.tables import table
 from qdml.basis import DotBasis
 from qdml.observation import conditions
+from qdml.synthesis import CleanPatterns
 
 if TYPE_CHECKING:
     from hpc.store import Store
@@ -100,11 +99,8 @@ class AllaraRecipe(Recipe):
         return DotBasis(self._store, self._store.q, tolerance=_TOLERANCE, device=self._device, margin=_MARGIN)
 
     @cached_property
-    def _dots(self) -> tuple[Dots, torch.Tensor]:
-        """Perfect dots, and their grid."""
-        energy = self._energy_kev, self._energy_kev
-        dots = Dots(None, self.basis, energy, LatentSpace(), self._device, self._dtype)
-        return dots, table(self.basis.q, self._device, self._dtype)
+    def _clean(self) -> CleanPatterns:
+        return CleanPatterns(self.basis, self._device, self._dtype)
 
     def scale(self, index: int) -> float:
         """Counts per unit of published intensity of a cell."""
@@ -140,11 +136,7 @@ class AllaraRecipe(Recipe):
 
     def clean(self, main: Main) -> torch.Tensor:
         """(B, Q) perfect dots [electron units per atom], from the basis."""
-        dots, crystal_q = self._dots
-        energy_B1 = torch.full_like(main.strain[:, None], self._energy_kev)
-        dots_BG = dots(main, energy_B1)
-        read_BG: torch.Tensor = seen(dots_BG, crystal_q, [1.0], [1.0], main.strain[:, None] * crystal_q)
-        return read_BG[:, self.basis.inside]
+        return self._clean(main)
 
     def expected(self, main: Main, setting: Setting, z_BL: torch.Tensor) -> Expected:
         """The pattern without noise, of the clean patterns where rows have them, else of the basis."""
