@@ -23,8 +23,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    import torch
+
     from hpc.store import Store
     from qdml.augmentation.recipe import Recipe
+    from qdml.basis import DotBasis
     from qdml.config import TrainConfig
     from qdml.dataset import Lane
     from qdml.distributed import Processes
@@ -160,7 +163,7 @@ def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane
             f"network={config.network.name} infers ln σ, and {store.path} holds monodisperse dots (σ = 0); simulate "
             "with grid.sigma above 0"
         )
-    recipe = build_recipe(config.augment, store, processes.device)
+    recipe = build_recipe(config.augment, _basis(config, store, processes.device) or store, processes.device)
     place: dict[str, Any] = {
         "seed": config.seed,
         "rank": processes.rank,
@@ -174,6 +177,21 @@ def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane
     else:
         lanes = read_lanes(store, config.data, **place)
     return store, list(lanes), recipe
+
+
+def _basis(config: TrainConfig, store: Store, device: torch.device) -> DotBasis | None:
+    """The basis of the dots that an earlier part of the same training has left in the model's folder."""
+    from pathlib import Path
+
+    from qdml.basis_file import BASIS_FILE, read_basis
+    from qdml.checkpoint import read_card
+    from qdml.dataset import fingerprint
+
+    if not all((Path(config.output) / name).is_file() for name in (BASIS_FILE, "card.json")):
+        return None
+    # Of another store: the folder will be refused, in words that say so.
+    same = read_card(config.output)["store"]["fingerprint"] == fingerprint(store)
+    return read_basis(config.output, device) if same else None
 
 
 def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:

@@ -148,14 +148,16 @@ class Trainer:
                 if progress.due():
                     progress.show(self.step, f"loss {float(loss):.3f}")
                 last = self.step == trainer.steps
-                stop = self.processes.any(self._stop_requested())
                 look = self.step % trainer.evaluate_every == 0 or last
-                save = self.step % trainer.checkpoint_every == 0 or last or stop
-                if look or save or self._finite.full:
+                if look or self._finite.full:
                     self._finite.check(self.processes, self._rows)
                 if look:
                     self._look(float(loss_sum) / loss_count, board)
                     loss_sum, loss_count = torch.zeros_like(loss_sum), 0
+                stop = self.processes.any(self._stop_requested())
+                save = self.step % trainer.checkpoint_every == 0 or last or stop
+                if save:
+                    self._finite.check(self.processes, self._rows)
                 if main and save:
                     self._save()
                 if stop and not last:

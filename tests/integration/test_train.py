@@ -14,11 +14,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from hpc.store import open_store
 from qdml.checkpoint import load_model, read_card
 from qdml.config import TrainConfig, read_config
+from qdml.dataset import read_lanes
+from qdml.densities import TARGETS
 from qdml.distributed import join_processes
+from qdml.ensemble import EnsembleLane
+from qdml.observation import CONDITIONS
 from qdml.train import EXIT_REQUEUE, train
 
 SHORT = ("trainer.steps=12", "trainer.evaluate_every=4", "trainer.checkpoint_every=4")
@@ -68,6 +74,25 @@ def assert_same(one: Path, other: Path) -> None:
     assert all(torch.equal(best[name], other_best[name]) for name in best)
 
 
+#: The range of the smoke store.
+ENSEMBLE = (
+    "data=ensemble",
+    "data.diameter_nm=[2,3]",
+    "data.sigma=[0.05,0.1]",
+    "data.strain=[-0.002,0.004]",
+    "data.b_scale=[1,1]",
+)
+#: A small posterior network with Muon.
+POSTERIOR = (
+    "network=posterior",
+    "network.input=area_mask",
+    "network.components=50",
+    "network.width=32",
+    "network.blocks=1",
+    "optim=muon",
+)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed") / "model"
@@ -81,7 +106,20 @@ def test_a_model_folder_is_complete(undisturbed: Path, store: Path) -> None:
     assert card["finished"]
     assert card["classes"] == {"diameter_nm": [2.0, 2.5, 3.0], "sigma": [0.05, 0.1]}
     assert card["q"] == {"min": 1.0, "max": pytest.approx(12.0), "step": pytest.approx(0.02), "size": 551}
+    assert (card["card_version"], card["task"], card["targets"]) == (3, "classes", None)
     assert (card["input"], card["store"]["material"], card["store"]["energy_kev"]) == ("area", "PbS", 22.0)
+    assert (card["materials"], card["variants"], card["recipe"]) == (["PbS"], ["sphere"], "allara2024")
+    assert card["prior"] == {
+        "source": "store",
+        "mean": "number",
+        "diameter_nm": [2.0, 3.0],
+        "sigma": [0.05, 0.1],
+        "strain": [-0.002, 0.004],
+        "b_scale": [1.0, 1.0],
+    }
+    assert card["conditions"] == list(CONDITIONS)
+    assert card["hardware"]["processes"] == 1
+    assert card["training_seconds"] > 0
     assert card["store"]["ranges"]["diameter"] == [2.0, 3.0]
     lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12]
@@ -179,8 +217,99 @@ def test_two_processes_equal_one_and_resume_exactly(
     stopped = [*command[: at - 1], str(Path(__file__).with_name("stop_after.py")), "6", *command[at + 1 :]]
     run_command(stopped, returncode=None)
     assert not read_card(halves)["finished"]
+    alone = Path(shutil.copytree(halves, tmp_path / "alone"))
     assert "resuming at step 6" in run_command(command).stdout
     assert_same(halves, tmp_path / "two")
+
+    # A checkpoint of two processes is continued by one: the result does not depend on their number.
+    assert run_here(config_of(store, alone, exact)) == 0
+    for name, value in state(alone).items():
+        assert torch.allclose(two[name], value, rtol=1e-9, atol=1e-13), name
+    assert read_card(alone)["hardware"]["processes"] == 1
+
+
+def test_endless_data_and_two_optimisers_are_the_same_for_two_processes_and_resumed_ones(
+    store: Path, tmp_path: Path, run_command: Callable
+) -> None:
+    options = (*ENSEMBLE, *POSTERIOR)
+    config = config_of(store, tmp_path / "one", *options)
+    assert run_here(config) == 0
+    _, card = load_model(tmp_path / "one")
+    assert (card["task"], card["targets"]) == ("posterior", list(TARGETS))
+    assert card["prior"]["source"] == "ensemble"
+    assert card["instruments"] is None
+
+    # Resumed by the bit, with the state of Muon and of AdamW.
+    halves = config_of(store, tmp_path / "halves", *options)
+    assert run_here(halves, after(5)) == EXIT_REQUEUE
+    assert any(".momentum_buffer" in name for name in state(tmp_path / "halves"))
+    assert any(".exp_avg_sq" in name for name in state(tmp_path / "halves"))
+    assert run_here(halves) == 0
+    assert_same(tmp_path / "halves", tmp_path / "one")
+    assert metrics_of(tmp_path / "halves") == metrics_of(tmp_path / "one")
+
+    run_command(launch(store, tmp_path / "two", *options, processes=2))
+    # The same dots and noise; float32 sums in another order, and Newton-Schulz steps in bfloat16, through 12 steps.
+    first, second = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for a, b in zip(first, second, strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=2e-3)
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=2e-3)
+
+
+def test_samples_of_the_store_and_endless_data_held_to_the_same_rows_give_one_model(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patterns from the shards against patterns from the compressed basis: one network to rounding of the basis.
+
+    With 10⁹ counts: a draw of few counts takes another number of random bits for another mean, and all draws after it
+    are then others.
+    """
+    exact = ("trainer.precision=float64", "augment.scales=[1e7]")
+    config = config_of(store, tmp_path / "store", *exact)
+    assert run_here(config) == 0
+    with join_processes("cpu") as processes:
+        lanes = read_lanes(
+            open_store(store), config.data, seed=0, rank=0, world=1, device=processes.device, intensity=False
+        )
+    assert all(lane.train.intensity is None for lane in lanes)
+    monkeypatch.setattr(EnsembleLane, "batch", lambda self, step, size: lanes[self.number].batch(step, size))
+    assert run_here(config_of(store, tmp_path / "ensemble", *exact, *ENSEMBLE)) == 0
+
+    a, b = state(tmp_path / "store"), state(tmp_path / "ensemble")
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("store", "ensemble")
+    ]
+    for one, other in zip(*lines, strict=True):
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+    # Adam moves a weight by up to 1e-3 in each of 12 steps, and by little where its gradient is small: 1 % of that.
+    for name in a:
+        if name.startswith("model."):
+            assert torch.allclose(a[name], b[name], rtol=0, atol=1e-4), name
+
+
+def test_a_part_of_minutes_saves_and_asks_to_be_run_again(
+    store: Path, tmp_path: Path, run_command: Callable
+) -> None:
+    steps = ("trainer.steps=100000", "trainer.evaluate_every=100000", "trainer.checkpoint_every=100000")
+    command = launch(store, tmp_path / "model", *steps, "trainer.stop_after_minutes=0.05", processes=1)
+    output = run_command(command, returncode=EXIT_REQUEUE).stdout
+    assert "state saved; run the same command again to go on" in output
+    assert "resuming at step" in run_command(command, returncode=EXIT_REQUEUE).stdout
+    # How long a part is may change from part to part.
+    assert (
+        "resuming at step"
+        in run_command([*command[:-1], "trainer.stop_after_minutes=0.02"], returncode=EXIT_REQUEUE).stdout
+    )
+
+
+def test_a_run_cannot_be_made_longer_afterwards(undisturbed: Path, store: Path) -> None:
+    """Its learning rates were those of a run of 12 steps."""
+    with pytest.raises(ValueError, match="trainer.steps: the model has 12, this run asks for 24"):
+        run_here(config_of(store, undisturbed, "trainer.steps=24"))
 
 
 def test_usr1_saves_the_state_and_asks_to_be_run_again(store: Path, tmp_path: Path) -> None:
@@ -211,11 +340,17 @@ def test_a_small_network_learns_the_classes(store: Path, tmp_path: Path) -> None
 
 
 def test_the_instrument_recipe_trains(store: Path, tmp_path: Path) -> None:
-    config = config_of(
-        store, tmp_path / "model", "augment=instrument", "network=residual_mlp", "trainer.steps=4"
-    )
+    """On endless dots; a later part takes the basis from the model's folder."""
+    config = config_of(store, tmp_path / "model", "augment=instrument", *ENSEMBLE, *POSTERIOR)
+    assert run_here(config, after(2)) == EXIT_REQUEUE
+    basis = tmp_path / "model" / "basis.safetensors"
+    written = basis.stat().st_mtime_ns
     assert run_here(config) == 0
-    assert np.isfinite(read_card(tmp_path / "model")["metrics"]["validation_loss"])
+    assert basis.stat().st_mtime_ns == written
+    card = read_card(tmp_path / "model")
+    assert np.isfinite(card["metrics"]["validation_loss"])
+    assert card["instruments"] == [cell["cell"] for cell in card["windows"]]
+    assert "lab_cu" in card["instruments"]
 
 
 def damaged(store: Path, folder: Path) -> Path:
@@ -234,7 +369,9 @@ def damaged(store: Path, folder: Path) -> Path:
         (("classes=quick",), r"classes.diameter_nm has centres without any pattern"),
         (("data.lanes=16", "trainer.batch=32"), "got 16 lanes, .* has 6 shards"),
         (("network.kernels=[10,10,10]",), "need at least 1000 points, the patterns have 551"),
-        (("trainer.precision=bfloat16",), "trainer.precision=bfloat16 needs CUDA"),
+        (("optim=muon",), "optim=muon is for networks with matrices between hidden layers"),
+        ((*ENSEMBLE, "data.diameter_nm=[2,4]"), r"data.diameter_nm is \[2.0, 4.0\], but .* was simulated for 2 to 3"),
+        ((*ENSEMBLE, "data.sigma=[0.1,0.1]", "data.tail=1e-9"), "reaches 3 nm with σ = 0.1, but the largest particle"),
         (
             ("augment.solvents=[{name: dmf, file: nowhere.xy, wavelength: null}]",),
             "nowhere.xy",
@@ -260,8 +397,36 @@ def test_another_configuration_in_the_same_folder(undisturbed: Path, store: Path
 
 
 def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="loss is not finite at step 4; lower optim.learning_rate"):
-        run_here(config_of(store, tmp_path / "model", "optim.learning_rate=1e30"))
+    """Two good steps, then weights of 1e30: the best weights and the state of before stay."""
+    config = config_of(store, tmp_path / "model", "trainer.evaluate_every=2", "trainer.checkpoint_every=2")
+    assert run_here(config, after(2)) == EXIT_REQUEUE
+    files = [tmp_path / "model" / name for name in ("model.safetensors", "last/state.safetensors")]
+    before = [file.read_bytes() for file in files]
+    broken = load_file(files[1])
+    broken["model.heads.sigma.weight"] = broken["model.heads.sigma.weight"] + torch.inf
+    with safe_open(files[1], framework="pt") as file:
+        save_file(broken, files[1], metadata=file.metadata())
+    spoiled = files[1].read_bytes()
+    with pytest.raises(
+        ValueError,
+        match="the loss of step 2 is not finite, first in lane 0 for the dot of variant 0, D = .* nm, σ = .*Nothing "
+        "was saved after it",
+    ):
+        run_here(config)
+    assert files[0].read_bytes() == before[0]
+    assert files[1].read_bytes() == spoiled
+
+
+def test_a_learning_rate_that_is_too_large(store: Path, tmp_path: Path) -> None:
+    """Found at the next look, several steps after the first bad one, which is named."""
+    config = config_of(
+        store, tmp_path / "model", "optim.learning_rate=1e30", "trainer.evaluate_every=1000",
+        "trainer.checkpoint_every=1000", "trainer.check_every=8", "trainer.steps=1000",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the (loss|gradient) of step [1-7] is not finite"):
+        run_here(config)
+    assert not (tmp_path / "model" / "last").exists()
+    assert not (tmp_path / "model" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
