@@ -21,9 +21,12 @@ SAMPLES = tuple(
     example.Sample(diameter_nm=d, sigma=s, strain=0.001, solvent="hexane", fraction=0.6, peak_counts=3e5)
     for d, s in ((2.7, 0.08), (3.6, 0.12))
 )
-INSTRUMENTS = (
-    "[{name: synchrotron_strip, weight: 0.7, fraction: [0.25, 0.8], texture: [0.02, 0.1], energy_kev: [16, 30], ranges: {}},"
-    "{name: lab_cu, weight: 0.3, fraction: [0.25, 0.8], texture: [0.1, 1.0], energy_kev: null, ranges: {}}]"
+INSTRUMENTS = ",".join(
+    f"{{name: {name}, weight: {weight}, fraction: [0.25, 0.8], texture: {texture}, energy_kev: {energy}, ranges: {{}}}}"
+    for name, weight, texture, energy in (
+        ("synchrotron_strip", 0.7, [0.02, 0.1], [16, 30]),
+        ("lab_cu", 0.3, [0.1, 1.0], "null"),
+    )
 )
 SIMULATE = (
     *("hpc.simulate", "experiment=quick", "store.path=store.zarr", "device=cpu", "grid.samples=64"),
@@ -33,7 +36,7 @@ TRAIN = (
     *("qdml.train", "data=ensemble", "data.store=store.zarr", "data.diameter_nm=[2.0,5.0]", "data.lanes=1"),
     *("data.sigma=[0.03,0.20]", "data.strain=[-0.002,0.005]", "classes=none", "augment=instrument"),
     *(
-        f"augment.instruments={INSTRUMENTS}",
+        f"augment.instruments=[{INSTRUMENTS}]",
         "network=posterior",
         "network.components=100",
         "network.width=64",
