@@ -190,13 +190,13 @@ def broaden(
     case = length, float(step), float(sigma_max), float(gamma_max), extent
     parts, distances = constant(_factors, *case, like=y), _parts(*case)[1]
     spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
+    # Once for all parts.
+    square = -0.5 * sigma**2
     total = None
     for index, r in enumerate(distances):
         seen = xp.fft.irfft(spectrum * parts[index], n=length, axis=-1)[..., pad : pad + n]
         if r > 0:
-            exponent = (-0.5 * r * r) * sigma**2
-            if gamma is not None:
-                exponent = exponent - r * gamma
+            exponent = (square * r) * r if gamma is None else (square * r - gamma) * r
             seen = seen * (math.exp(exponent) if isinstance(exponent, float) else xp.exp(exponent))
         total = seen if total is None else total + seen
     return total
