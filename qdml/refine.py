@@ -22,41 +22,24 @@ Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s),
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
 
 from qdml.densities import TARGETS, GaussianMixture
-from qdml.limits.cramer_rao import information
-from qdml.limits.jacobian import recipe_jacobian
-from qdml.limits.unknowns import MAIN, MainPrior, main_of
+from qdml.limits.unknowns import MAIN, MainPrior
+from qdml.search import RIDGE, STEPS, Search, World
 
 if TYPE_CHECKING:
     from qdml.augmentation.recipe import Recipe, Setting
     from qdml.observation import Observation
 
-__all__ = ["Refined", "correlated_points", "refine"]
+__all__ = ["Refined", "refine"]
 
-_STEPS = 12
-# A step that promises less of χ² ends the search: 1 is a standard deviation.
-_TOLERANCE = 0.2
-# Damping in a metric of where the world is straight, which is 1 for a latent, and this for the main parameters; not in
-# that of χ² (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)): with a million photons some directions are a million
-# times stiffer than others, and all are as curved. λ by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
-_STRAIGHT = (0.05, 0.3, 1e-3, 0.3)
-_DAMPING, _FREE, _MOST_DAMPING, _LEAST_GAIN = 0.1, 30.0, 1e9, 1e-4
-# How often a step is bent.
-_BENDS = 2
-# Steps of latents are cut here: none is changed by more than a large part of its prior at once.
-_LONGEST = 3.0
-# On a unit diagonal, for unknowns that cannot be told apart.
-_RIDGE = 1e-13
-# Standard deviations of χ² beyond which a residual is not counting noise.
-_BEYOND_NOISE = 4.0
-_SMALLEST_CORRELATION = 0.05
 _N = len(MAIN)
+# Standard deviations of χ² beyond which another start is tried: one pattern in forty for nothing.
+_DOUBTED = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +57,7 @@ class Refined:
     intensity: torch.Tensor
     """(B, Q) float32, the fitted pattern in the unit of the observation."""
     cost: torch.Tensor
-    """(B,) float64, χ² with |z|² at the minimum."""
+    """(B,) float64, χ² (over u) with |z|² at the minimum."""
     chi2: torch.Tensor
     """(B,) float64, s²: χ² of the points per point that is not used up by an unknown."""
     unit: torch.Tensor
@@ -88,6 +71,15 @@ class Refined:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def take(self, index: torch.Tensor | slice) -> Refined:
+        """Those of some of the patterns."""
+        chosen = {
+            field.name: getattr(self, field.name)[index]
+            for field in fields(self)
+            if field.name != "posterior"
+        }
+        return Refined(posterior=self.posterior.take(index), **chosen)
 
     @staticmethod
     def cat(parts: list[Refined]) -> Refined:
@@ -110,7 +102,7 @@ def refine(
     prior: MainPrior | None = None,
     variants: tuple[int, ...] = (0,),
     model_error: float = 0.0,
-    steps: int = _STEPS,
+    steps: int = STEPS,
     rows: int = 16,
 ) -> Refined:
     """Fit every pattern of a batch.
@@ -119,8 +111,8 @@ def refine(
         recipe: the world.
         observation: measured, or drawn.
         setting: what is known of the measurements.
-        start: a posterior (a network's), whose mean is taken, or (B, T) targets, or (S, B, T) several starts, of
-            which the one with the lowest χ² is kept.
+        start: a posterior (a network's), whose mean is taken, or (B, T) targets, or (S, B, T) several starts
+            (`qdml.scan`): later ones are tried where those before have not explained the pattern.
         prior: ranges of the main parameters; None for those of the recipe's dots.
         variants: hypotheses about the structure; the one with the largest evidence is kept.
         model_error: φ.
@@ -145,53 +137,47 @@ def refine(
     parts = []
     for first in range(0, n, rows):
         part = slice(first, first + rows)
-        tried = [
-            _fit(
-                recipe,
-                observation.take(part),
-                setting.take(part),
-                one[part],
-                prior,
-                variant,
-                model_error,
-                steps,
-            )
+        seen, known, starts = observation.take(part), setting.take(part), start_SBT[:, part]
+        found = [
+            _from_starts(recipe, seen, known, starts, prior, variant, model_error, steps)
             for variant in variants
-            for one in start_SBT
         ]
-        parts.append(tried[0] if len(tried) == 1 else _best(tried))
+        parts.append(found[0] if len(found) == 1 else _best(found))
     return Refined.cat(parts)
 
 
-def misfit(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B,) s²τ, 1 where noise explains the residual; and (B,) s².
-
-    Args:
-        residual_BQ: weighted by the noise.
-        mask_BQ: 1 where visible.
-    """
-    points = mask_BQ.sum(dim=1)
-    s2 = (residual_BQ**2 * mask_BQ).sum(dim=1) / points
-    beyond = ~(s2 <= 1 + _BEYOND_NOISE * (2 / points).sqrt())
-    return torch.where(beyond, s2 * correlated_points(residual_BQ, mask_BQ), 1.0), s2
-
-
-def correlated_points(residual_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
-    """(B,) τ: over how many points a residual is one observation, at least 1.
-
-    The integrated autocorrelation up to its first value below 0.05, as in `qdml.fitting.profile`.
-
-    Args:
-        residual_BQ: weighted.
-        mask_BQ: 1 where visible.
-    """
-    n = residual_BQ.shape[1]
-    mean_B1 = (residual_BQ * mask_BQ).sum(dim=1, keepdim=True) / mask_BQ.sum(dim=1, keepdim=True)
-    spectrum = torch.fft.rfft((residual_BQ - mean_B1) * mask_BQ, 2 * n, dim=1)
-    lagged = torch.fft.irfft(spectrum.abs() ** 2, dim=1)[:, : n // 2]
-    rho = lagged[:, 1:] / lagged[:, :1].clamp(min=1e-300)
-    inside = torch.cumprod((rho >= _SMALLEST_CORRELATION).to(rho), dim=1)
-    return 1 + 2 * (rho * inside).sum(dim=1)
+def _from_starts(
+    recipe: Recipe,
+    observation: Observation,
+    setting: Setting,
+    start_SBT: torch.Tensor,
+    prior: MainPrior,
+    variant: int,
+    model_error: float,
+    steps: int,
+) -> Refined:
+    """The first start, and the others where those before have not explained the pattern."""
+    best = _fit(recipe, observation, setting, start_SBT[0], prior, variant, model_error, steps)
+    for start_BT in start_SBT[1:]:
+        points = observation.mask.sum(dim=1)
+        bad = torch.nonzero(~best.converged | (best.chi2 > 1 + _DOUBTED * (2 / points).sqrt()))[:, 0]
+        if not len(bad):
+            break
+        again = _fit(
+            recipe,
+            observation.take(bad),
+            setting.take(bad),
+            start_BT[bad],
+            prior,
+            variant,
+            model_error,
+            steps,
+        )
+        better = _best([best.take(bad), again])
+        place = torch.arange(len(best), device=bad.device)
+        place[bad] = len(best) + torch.arange(len(bad), device=bad.device)
+        best = Refined.cat([best, better]).take(place)
+    return best
 
 
 def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
@@ -201,67 +187,17 @@ def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
 
 
 def _best(tried: list[Refined]) -> Refined:
-    """For each pattern the search of the largest evidence; searches of one variant differ in χ² alone."""
-    evidence_SB = torch.stack([one.log_evidence for one in tried])
-    winner_B = evidence_SB.argmax(dim=0)
-    row_B = torch.arange(len(winner_B), device=winner_B.device)
-
-    def chosen(values: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(values)[winner_B, row_B]
-
-    joined = {
-        field.name: chosen([getattr(one, field.name) for one in tried])
-        for field in fields(Refined)
-        if field.name != "posterior"
-    }
-    posterior = {
-        name: chosen([getattr(one.posterior, name) for one in tried])
-        for name in ("logits", "mean", "scale_tril")
-    }
-    return Refined(posterior=GaussianMixture(**posterior), **joined)
-
-
-class _Rows:
-    """Some patterns of a search: what was measured, and the world at trial values."""
-
-    def __init__(
-        self, recipe: Recipe, observation: Observation, setting: Setting, variant: int, model_error: float
-    ) -> None:
-        self.recipe, self.setting = recipe, setting
-        self.variant_B = torch.full((len(observation),), variant, device=observation.mask.device)
-        self.mask = observation.mask.double()
-        mean_B1 = (observation.intensity * self.mask).sum(dim=1, keepdim=True) / self.mask.sum(
-            dim=1, keepdim=True
-        )
-        #: (B, 1) what intensities have been divided by.
-        self.mean = mean_B1.clamp(min=1e-30)
-        self.y = torch.where(self.mask > 0, observation.intensity.double() / self.mean, 0.0)
-        noise = torch.where(self.mask > 0, observation.noise.double() / self.mean, 1.0)
-        # Declared variance per intensity: of counts N declared as max(N, 1)^½ exactly 1/r.
-        self.per_intensity = noise**2 / torch.maximum(self.y, noise).clamp(min=1e-30)
-        self.model_error = model_error
-
-    def weight(self, model_BQ: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """(b, Q) 1/V."""
-        model = model_BQ.clamp(min=1e-9)
-        return self.mask[index] / (self.per_intensity[index] * model + (self.model_error * model) ** 2).clamp(
-            min=1e-30
-        )
-
-    def value(self, theta_BU: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """(b, Q) float64 s I."""
-        main = main_of(theta_BU[:, :_N], self.variant_B[index])
-        expected = self.recipe.expected(main, self.setting.take(index), theta_BU[:, _N:-1].float())
-        return theta_BU[:, -1:].exp() * expected.intensity.double()
-
-    def slopes(self, theta_BU: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """(b, Q, U) float32 its derivatives."""
-        main = main_of(theta_BU[:, :_N], self.variant_B[index])
-        expected, slopes_BQU = recipe_jacobian(
-            self.recipe, main, self.setting.take(index), theta_BU[:, _N:-1].float()
-        )
-        scale_B11 = theta_BU[:, -1].exp().float()[:, None, None]
-        return scale_B11 * torch.cat([slopes_BQU, expected.intensity[..., None]], dim=2)
+    """For each pattern the search of the largest evidence, all at the smallest u that one of them has reached."""
+    unit_B = torch.stack([one.unit for one in tried]).amin(dim=0)
+    evidence = []
+    for one in tried:
+        prior_B = one.z.double().square().sum(dim=1)
+        points_B = (one.cost - prior_B) * one.unit
+        log_det_B = -2 * one.log_evidence - one.cost
+        evidence.append(-0.5 * (points_B / unit_B + prior_B + log_det_B))
+    winner_B = torch.stack(evidence).argmax(dim=0)
+    n = len(winner_B)
+    return Refined.cat(tried).take(winner_B * n + torch.arange(n, device=winner_B.device))
 
 
 def _fit(
@@ -275,7 +211,7 @@ def _fit(
     steps: int,
 ) -> Refined:
     """One search for each pattern."""
-    rows = _Rows(recipe, observation, setting, variant, model_error)
+    rows = World(recipe, observation, setting, variant, model_error)
     n, n_latents, device = len(observation), len(recipe.space), observation.mask.device
     theta = torch.zeros((n, _N + n_latents + 1), dtype=torch.float64, device=device)
     theta[:, :_N] = (prior.low + prior.high) / 2
@@ -285,215 +221,51 @@ def _fit(
     known[_N:-1] = 1
     free = torch.ones(theta.shape[1], dtype=torch.bool, device=device)
     free[:_N] = prior.free.to(device)
-    search = _Search(rows, theta, known=known, free=free, prior=prior)
+    search = Search(rows, theta, known=known, free=free, prior=prior)
     search.run(search.all, steps)
     search.widen()
-    return search.result()
+    return _result(search)
 
 
-class _Search:
-    """Levenberg-Marquardt for a batch."""
-
-    def __init__(
-        self, rows: _Rows, theta: torch.Tensor, *, known: torch.Tensor, free: torch.Tensor, prior: MainPrior
-    ) -> None:
-        self.rows, self.theta, self.known, self.free, self.prior = rows, theta, known, free, prior
-        n, device = len(theta), theta.device
-        self.all = torch.arange(n, device=device)
-        self.columns = torch.nonzero(free)[:, 0]
-        # Bounds, and the metric of the damping, of the free unknowns.
-        infinite = torch.full((theta.shape[1],), torch.inf, dtype=torch.float64, device=device)
-        low, high, metric = -infinite, infinite.clone(), torch.ones_like(infinite)
-        low[:_N], high[:_N] = prior.low.to(device), prior.high.to(device)
-        metric[:_N] = torch.tensor(_STRAIGHT, dtype=torch.float64, device=device) ** -2
-        self.low, self.high, self.metric = low[self.columns], high[self.columns], metric[self.columns]
-        self.model = rows.value(theta, self.all)
-        n_free = len(self.columns)
-        self.slopes = torch.zeros((n, rows.y.shape[1], n_free), dtype=torch.float32, device=device)
-        self.matrix = theta.new_zeros((n, n_free, n_free))
-        self.damping = theta.new_full((n,), _DAMPING)
-        self.growth = theta.new_full((n,), 2.0)
-        self.converged = torch.zeros(n, dtype=torch.bool, device=device)
-        self.steps = torch.zeros(n, dtype=torch.int64, device=device)
-        #: u: by how much the residual is larger than noise.
-        self.unit = theta.new_full((n,), torch.inf)
-        self.widened = False
-
-    def cost(
-        self, theta: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, index: torch.Tensor
-    ) -> torch.Tensor:
-        """(b,) χ²; what is not finite costs more than anything."""
-        points = (weight * (self.rows.y[index] - model) ** 2).sum(dim=1)
-        cost = points + (self.known * theta**2).sum(dim=1)
-        return torch.where(torch.isfinite(cost), cost, torch.inf)
-
-    def run(self, active: torch.Tensor, steps: int) -> None:
-        """Search until every one of some patterns has converged, or has used up its derivatives."""
-        stale = active
-        while len(active):
-            if len(stale):
-                self.derive(stale)
-            theta, model = self.theta[active], self.model[active]
-            weight = self.weight(model, active)
-            step, promised, back = self.step(active, weight)
-            trial, tried, cost = self.along(theta, model, weight, step, back, active)
-            gained = self.cost(theta, model, weight, active) - cost
-            gain = gained / promised.clamp(min=1e-300)
-            better = (promised > 0) & (gain > _LEAST_GAIN)
-            self.theta[active] = torch.where(better[:, None], trial, theta)
-            self.model[active] = torch.where(better[:, None], tried, model)
-            damping, growth = self.damping[active], self.growth[active]
-            done = (promised >= 0) & (promised < _TOLERANCE) & (damping < _FREE)
-            shrunk = (damping * (1 - (2 * gain - 1) ** 3).clamp(min=0.1)).clamp(min=1e-6)
-            self.damping[active] = torch.where(better, shrunk, damping * growth)
-            self.growth[active] = torch.where(better, 2.0, 2 * growth)
-            going = ~done & (self.damping[active] < _MOST_DAMPING) & (~better | (self.steps[active] < steps))
-            self.converged[active] = done
-            stale, active = active[going & better], active[going]
-
-    def widen(self) -> None:
-        """Where noise does not explain the residual, it counts by s²τ, and the priors by as much more."""
-        residual = self.rows.weight(self.model, self.all).sqrt() * (self.rows.y - self.model)
-        self.unit, self.widened = misfit(residual, self.rows.mask)[0], True
-        wide = self.all[self.unit > 1]
-        if len(wide):
-            self.damping[wide], self.growth[wide] = _DAMPING, 2.0
-            most = int(self.steps.max())
-            self.run(wide, most + _STEPS // 4)
-
-    def along(
-        self,
-        theta: torch.Tensor,
-        model: torch.Tensor,
-        weight: torch.Tensor,
-        step: torch.Tensor,
-        back: Callable[[torch.Tensor], torch.Tensor],
-        index: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where a step leads, its pattern and its cost: straight on, or bent towards what the derivatives promise.
-
-        The pattern at the end of a straight step is off by its curvature. A step against that, with the same
-        derivatives, follows the valley (M. K. Transtrum & J. P. Sethna, arXiv:1201.5885): a pattern more, where
-        derivatives cost a hundred.
-        """
-        aim = model + (self.slopes[index] @ step.float()[..., None])[..., 0].double()
-        whole = step
-        best = None
-        for bends in range(_BENDS + 1):
-            trial = theta.clone()
-            trial[:, self.columns] = (trial[:, self.columns] + whole).clamp(self.low, self.high)
-            tried = self.rows.value(trial, index)
-            cost = self.cost(trial, tried, weight, index)
-            if best is None:
-                best = trial, tried, cost
-            else:
-                lower = cost < best[2]
-                best = (
-                    torch.where(lower[:, None], trial, best[0]),
-                    torch.where(lower[:, None], tried, best[1]),
-                    torch.where(lower, cost, best[2]),
-                )
-            if bends < _BENDS:
-                off = torch.nan_to_num(weight * (tried - aim), posinf=0.0, neginf=0.0)
-                whole = whole - back((off[:, None, :].float() @ self.slopes[index])[:, 0].double())
-        assert best is not None
-        return best
-
-    def derive(self, index: torch.Tensor) -> None:
-        """Derivatives at the present values of some patterns."""
-        slopes = self.rows.slopes(self.theta[index], index)[..., self.columns]
-        self.slopes[index] = slopes
-        residual = self.rows.weight(self.model[index], index).sqrt() * (
-            self.rows.y[index] - self.model[index]
-        )
-        if not self.widened:
-            s2 = misfit(residual, self.rows.mask[index])[1].clamp(min=1)
-            self.unit[index] = torch.minimum(self.unit[index], s2)
-        weight = self.weight(self.model[index], index)
-        self.matrix[index] = information(slopes, weight, self.known[self.columns])
-        self.steps[index] += 1
-
-    def weight(self, model: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """(b, Q) 1/(V u)."""
-        return self.rows.weight(model, index) / self.unit[index, None]
-
-    def step(
-        self, index: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        """(b, free) the damped step, (b,) by how much it promises to lower χ², and what solves for another gradient."""
-        theta, matrix = self.theta[index][:, self.columns], self.matrix[index]
-        pull = weight * (self.rows.y[index] - self.model[index])
-        gradient = (pull[:, None, :].float() @ self.slopes[index])[:, 0].double()
-        gradient = gradient - self.known[self.columns] * theta
-        diagonal = matrix.diagonal(dim1=1, dim2=2) + self.damping[index][:, None] * self.metric
-        # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
-        # again.
-        held = ((theta <= self.low) & (gradient < 0)) | ((theta >= self.high) & (gradient > 0))
-        step = torch.zeros_like(theta)
-        for _ in range(len(MAIN)):
-            fixed = torch.where(held, step, 0.0)
-            pull = gradient - (matrix @ fixed[..., None])[..., 0]
-            # Unit diagonal: unknowns differ by orders of magnitude in scale.
-            scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
-            scaled = matrix * scale[:, :, None] * scale[:, None, :]
-            scaled.diagonal(dim1=1, dim2=2).copy_(1 + _RIDGE * torch.ones_like(scale))
-            factor = torch.linalg.cholesky_ex(scaled)[0]
-            solved = torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0]
-            step = torch.where(held, fixed, torch.nan_to_num(solved * scale))
-            bounded = (theta + step).clamp(self.low, self.high) - theta
-            passed = ~held & (bounded != step)
-            step = torch.where(passed, bounded, step)
-            if not bool(passed.any()):
-                break
-            held = held | passed
-        longest = step[:, self.columns >= _N].abs().amax(dim=1, keepdim=True)
-        step = step * (_LONGEST / longest.clamp(min=_LONGEST))
-        promised = 2 * (gradient * step).sum(dim=1) - (step * (matrix @ step[..., None])[..., 0]).sum(dim=1)
-
-        def back(pull: torch.Tensor) -> torch.Tensor:
-            return torch.nan_to_num(torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0] * scale)
-
-        return step, promised, back
-
-    def result(self) -> Refined:
-        """What the search has found."""
-        rows, theta, index = self.rows, self.theta, self.all
-        weight = self.weight(self.model, index)
-        residual = weight.sqrt() * (rows.y - self.model)
-        cost = self.cost(theta, self.model, weight, index)
-        # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
-        known = torch.zeros_like(self.known)
-        known[:_N] = self.prior.information
-        matrix = self.matrix.clone()
-        matrix.diagonal(dim1=1, dim2=2).add_(known[self.columns])
-        scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
-        unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
-        unit_diagonal.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-        factor = torch.linalg.cholesky_ex(unit_diagonal)[0]
-        inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
-        log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
-        # Unknowns use up points by as much as data rather than the prior fix them.
-        fixed = (inverse.diagonal(dim1=1, dim2=2) * (self.known + known)[self.columns]).sum(dim=1)
-        degrees = (rows.mask.sum(dim=1) - inverse.shape[1] + fixed).clamp(min=1)
-        chi2 = self.unit * (residual**2).sum(dim=1) / degrees
-        targets = torch.nonzero(self.free[: len(TARGETS)])[:, 0]
-        covariance = torch.diag_embed(theta.new_full((len(theta), len(TARGETS)), 1e-12))
-        m = len(targets)
-        covariance[:, targets[:, None], targets[None, :]] = inverse[:, :m, :m]
-        return Refined(
-            posterior=GaussianMixture(
-                logits=theta.new_zeros((len(theta), 1)),
-                mean=theta[:, None, : len(TARGETS)].clone(),
-                scale_tril=torch.linalg.cholesky(covariance)[:, None],
-            ),
-            values=theta[:, :_N].clone(),
-            variant=rows.variant_B,
-            z=theta[:, _N:-1].float(),
-            intensity=(self.model * rows.mean).float(),
-            cost=cost,
-            chi2=chi2,
-            unit=self.unit,
-            log_evidence=-0.5 * (cost + log_det),
-            converged=self.converged,
-            steps=self.steps,
-        )
+def _result(search: Search) -> Refined:
+    """What the search has found."""
+    rows, theta, index = search.rows, search.theta, search.all
+    weight = search.weight(search.model, index)
+    residual = weight.sqrt() * (rows.y - search.model)
+    cost = search.cost(theta, search.model, weight, index)
+    # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
+    known = torch.zeros_like(search.known)
+    known[:_N] = search.prior.information
+    matrix = search.matrix.clone()
+    matrix.diagonal(dim1=1, dim2=2).add_(known[search.columns])
+    scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
+    unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
+    unit_diagonal.diagonal(dim1=1, dim2=2).add_(RIDGE)
+    factor = torch.linalg.cholesky_ex(unit_diagonal)[0]
+    inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
+    log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
+    # Unknowns use up points by as much as data rather than the prior fix them.
+    fixed = (inverse.diagonal(dim1=1, dim2=2) * (search.known + known)[search.columns]).sum(dim=1)
+    degrees = (rows.mask.sum(dim=1) - inverse.shape[1] + fixed).clamp(min=1)
+    chi2 = search.unit * (residual**2).sum(dim=1) / degrees
+    targets = torch.nonzero(search.free[: len(TARGETS)])[:, 0]
+    covariance = torch.diag_embed(theta.new_full((len(theta), len(TARGETS)), 1e-12))
+    m = len(targets)
+    covariance[:, targets[:, None], targets[None, :]] = inverse[:, :m, :m]
+    return Refined(
+        posterior=GaussianMixture(
+            logits=theta.new_zeros((len(theta), 1)),
+            mean=theta[:, None, : len(TARGETS)].clone(),
+            scale_tril=torch.linalg.cholesky(covariance)[:, None],
+        ),
+        values=theta[:, :_N].clone(),
+        variant=rows.variant_B,
+        z=theta[:, _N:-1].float(),
+        intensity=(search.model * rows.mean).float(),
+        cost=cost,
+        chi2=chi2,
+        unit=search.unit,
+        log_evidence=-0.5 * (cost + log_det),
+        converged=search.converged,
+        steps=search.steps,
+    )

@@ -12,7 +12,8 @@ from analytic_recipe import AnalyticRecipe, dots, prior
 from qdml.densities import GaussianMixture
 from qdml.limits.cramer_rao import cramer_rao, rmse_over_bound
 from qdml.limits.unknowns import values_of
-from qdml.refine import correlated_points, refine
+from qdml.refine import refine
+from qdml.search import correlated_points
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,8 @@ def test_of_several_starts_the_best_is_kept(measured, found) -> None:
     hopeless = torch.tensor([0.75, -1.3, 0.005]).expand(6, 3)
     starts = torch.stack([hopeless, start[few]])
     both = refine(recipe, observation.take(few), setting.take(few), starts, prior=prior())
-    assert bool((both.cost <= found.cost[few] + 0.1).all())
+    # Searches end when 0.2 of χ² is all that is left to win.
+    assert bool((both.cost <= found.cost[few] + 0.5).all())
 
 
 def test_scale_and_batch_size_change_nothing(measured, found) -> None:
