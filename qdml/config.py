@@ -12,7 +12,7 @@ from typing import Literal
 
 from qdml.augmentation.config import AllaraConfig, InstrumentRecipeConfig
 from qdml.config_reader import as_mapping, read_config, require, require_range
-from qdml.network_config import PosteriorConfig
+from qdml.network_config import PosteriorConfig, PosteriorConvolutionsConfig, PosteriorFlowConfig
 
 __all__ = [
     "AdamConfig",
@@ -28,6 +28,8 @@ __all__ = [
     "MuonConfig",
     "OptimConfig",
     "PosteriorConfig",
+    "PosteriorConvolutionsConfig",
+    "PosteriorFlowConfig",
     "ResidualMlpConfig",
     "StoreDataConfig",
     "StressRunConfig",
@@ -303,7 +305,13 @@ class TrainConfig:
     classes: ClassConfig | None
     """None for a posterior that is not to be compared with classifiers."""
     augment: AllaraConfig | InstrumentRecipeConfig
-    network: AllConvConfig | ResidualMlpConfig | PosteriorConfig
+    network: (
+        AllConvConfig
+        | ResidualMlpConfig
+        | PosteriorConfig
+        | PosteriorConvolutionsConfig
+        | PosteriorFlowConfig
+    )
     optim: AdamConfig | MuonConfig
     trainer: TrainerConfig
     output: str

@@ -19,11 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from qdml.config import ClassConfig
 from qdml.dataset import nearest_class
-from qdml.densities import TARGETS, GaussianMixture, number_diameter
+from qdml.densities import TARGETS, number_diameter
 
 if TYPE_CHECKING:
     from qdml.config import TrainConfig
     from qdml.dataset import Rows
+    from qdml.densities import GaussianMixture
+    from qdml.models.flow import FlowDensity
 
 __all__ = ["class_labels", "class_probabilities", "pattern_loss", "scores"]
 
@@ -47,7 +49,7 @@ def class_labels(values: torch.Tensor, centres: Sequence[float], width: float) -
 
 
 def pattern_loss(
-    outputs: GaussianMixture | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
+    outputs: GaussianMixture | FlowDensity | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
 ) -> torch.Tensor:
     """(B,) loss of each pattern [nats]; its mean over a batch is what is learned from.
 
@@ -56,8 +58,9 @@ def pattern_loss(
         rows: what the patterns are of.
         config: classes, and the width of their labels.
     """
-    if isinstance(outputs, GaussianMixture):
+    if not isinstance(outputs, Mapping):
         return -outputs.log_prob(rows.targets())
+    assert config.classes is not None  # checked when the network was built
     width = config.optim.label_width
     t_BD = class_labels(rows.diameter, config.classes.diameter_nm, width)
     t_BS = class_labels(rows.sigma, config.classes.sigma, width)
@@ -75,7 +78,7 @@ def pattern_loss(
 
 @torch.no_grad()
 def scores(
-    outputs: GaussianMixture | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
+    outputs: GaussianMixture | FlowDensity | Mapping[str, torch.Tensor], rows: Rows, config: TrainConfig
 ) -> dict[str, torch.Tensor]:
     """How well each pattern is answered, for the lines of a run: their means over patterns are worth reading.
 
@@ -85,7 +88,8 @@ def scores(
         probable one is right, and |error| of the mean over classes.
     """
     loss = pattern_loss(outputs, rows, config)
-    if not isinstance(outputs, GaussianMixture):
+    if isinstance(outputs, Mapping):
+        assert config.classes is not None
         p, named = class_probabilities(outputs, config.classes), {"nll": loss}
         for name, unit, truth in (("diameter", "_nm", rows.diameter), ("sigma", "", rows.sigma)):
             p_BK, centres = p[f"{name}{unit}"], getattr(config.classes, f"{name}{unit}")

@@ -1,4 +1,4 @@
-"""Networks that can be asked for (`network=NAME`): types and checks; values live in `conf/network/`."""
+"""Networks that answer with a posterior (`network=posterior...`): types and checks; values live in `conf/network/`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 
 from qdml.config_reader import require
 
-__all__ = ["PosteriorConfig"]
+__all__ = ["PosteriorConfig", "PosteriorConvolutionsConfig", "PosteriorFlowConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosteriorConfig:
-    """A residual network on the whitened pattern that answers with a density of (ln D_v, ln σ, ε)."""
+    """A residual network on the whitened pattern that answers with a mixture of normal densities."""
 
     name: Literal["posterior"]
     input: Literal["area", "area_mask", "log_smooth"]
@@ -32,9 +32,60 @@ class PosteriorConfig:
     """Whether the declared noise of each pattern scales its components."""
 
     def __post_init__(self) -> None:
-        for name in ("components", "width", "blocks", "mixture"):
-            require(getattr(self, name) >= 1, f"network.{name} must be >= 1, got {getattr(self, name)}")
-        require(
-            not self.mask or self.input != "area",
-            "network.mask=true needs an input with a mask channel; choose network.input=log_smooth or area_mask",
-        )
+        _check(self, "components", "width", "blocks", "mixture")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosteriorConvolutionsConfig:
+    """The same with a branch of convolutions beside the whitening."""
+
+    name: Literal["posterior_convolutions"]
+    input: Literal["area", "area_mask", "log_smooth"]
+    components: int
+    width: int
+    blocks: int
+    mixture: int
+    mask: bool
+    conditions: bool
+    declared_noise: bool
+    filters: int
+    """Features of each window of 8 points."""
+    layers: int
+    """Residual blocks of convolutions."""
+
+    def __post_init__(self) -> None:
+        _check(self, "components", "width", "blocks", "mixture", "filters", "layers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosteriorFlowConfig:
+    """The same with a spline flow in place of the mixture."""
+
+    name: Literal["posterior_flow"]
+    input: Literal["area", "area_mask", "log_smooth"]
+    components: int
+    width: int
+    blocks: int
+    mask: bool
+    conditions: bool
+    declared_noise: bool
+    transforms: int
+    """Autoregressive transformations, one after the other."""
+    hidden: int
+    """Width of the two layers that make the splines of each."""
+    bins: int
+    """Of a spline."""
+
+    def __post_init__(self) -> None:
+        _check(self, "components", "width", "blocks", "transforms", "hidden", "bins")
+
+
+def _check(
+    config: PosteriorConfig | PosteriorConvolutionsConfig | PosteriorFlowConfig, *positive: str
+) -> None:
+    for name in positive:
+        require(getattr(config, name) >= 1, f"network.{name} must be >= 1, got {getattr(config, name)}")
+    require(
+        not config.mask or config.input != "area",
+        "network.mask=true needs an input with a mask channel; choose network.input=log_smooth or area_mask",
+    )

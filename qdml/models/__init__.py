@@ -2,7 +2,7 @@
 
 A model maps a `NetworkInput` to what it is asked for. The task of `allconv` and `residual_mlp` is *classes*: logits
 {"diameter": (B, D), "sigma": (B, S)} with two heads, or {"joint": (B, D·S)} with one over all pairs (σ fastest). That
-of `posterior` is the *posterior*: a `GaussianMixture` of (ln D_v, ln σ, ε).
+of `posterior` is the *posterior* of (ln D_v, ln σ, ε): a `GaussianMixture`, or a `FlowDensity`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from qdml.preprocess import CHANNELS
 
 if TYPE_CHECKING:
     from qdml.config import AllConvConfig, ClassConfig, ResidualMlpConfig
-    from qdml.network_config import PosteriorConfig
+    from qdml.network_config import PosteriorConfig, PosteriorConvolutionsConfig, PosteriorFlowConfig
+
+    Posteriors = PosteriorConfig | PosteriorConvolutionsConfig | PosteriorFlowConfig
 
 __all__ = ["build_model", "head_sizes"]
 
@@ -29,7 +31,7 @@ def head_sizes(heads: str, classes: ClassConfig) -> dict[str, int]:
 
 
 def build_model(
-    config: AllConvConfig | ResidualMlpConfig | PosteriorConfig,
+    config: AllConvConfig | ResidualMlpConfig | Posteriors,
     classes: ClassConfig | None,
     n_q: int,
     n_conditions: int,
@@ -45,26 +47,13 @@ def build_model(
     Raises:
         ValueError: the pattern is too short for the network; classes are missing.
     """
-    from qdml.config import AllConvConfig
+    from qdml.config import AllConvConfig, ResidualMlpConfig
     from qdml.models.allconv import AllConv
-    from qdml.models.posterior import Posterior
     from qdml.models.residual_mlp import ResidualMlp
-    from qdml.network_config import PosteriorConfig
 
     channels = CHANNELS[config.input]
-    if isinstance(config, PosteriorConfig):
-        return Posterior(
-            channels=channels,
-            n_q=n_q,
-            n_conditions=n_conditions,
-            components=config.components,
-            width=config.width,
-            blocks=config.blocks,
-            mixture=config.mixture,
-            mask=config.mask,
-            conditions=config.conditions,
-            declared_noise=config.declared_noise,
-        )
+    if not isinstance(config, AllConvConfig | ResidualMlpConfig):
+        return _posterior(config, channels, n_q, n_conditions)
     if classes is None:
         raise ValueError(f"network={config.name} tells classes apart and needs them: choose classes=NAME")
     sizes = head_sizes(config.heads, classes)
@@ -77,4 +66,33 @@ def build_model(
         components=config.components,
         width=config.width,
         blocks=config.blocks,
+    )
+
+
+def _posterior(config: Posteriors, channels: int, n_q: int, n_conditions: int) -> torch.nn.Module:
+    from qdml.models.convolutions import ConvolutionBranch
+    from qdml.models.flow import FlowHead
+    from qdml.models.posterior import MixtureHead, Posterior
+    from qdml.network_config import PosteriorConvolutionsConfig, PosteriorFlowConfig
+
+    head: MixtureHead | FlowHead
+    if isinstance(config, PosteriorFlowConfig):
+        head = FlowHead(config.width, transforms=config.transforms, hidden=config.hidden, bins=config.bins)
+    else:
+        head = MixtureHead(config.width, config.mixture)
+    convolutions = None
+    if isinstance(config, PosteriorConvolutionsConfig):
+        convolutions = ConvolutionBranch(1 + config.mask, n_q, config.filters, config.layers)
+    return Posterior(
+        channels=channels,
+        n_q=n_q,
+        n_conditions=n_conditions,
+        components=config.components,
+        width=config.width,
+        blocks=config.blocks,
+        head=head,
+        convolutions=convolutions,
+        mask=config.mask,
+        conditions=config.conditions,
+        declared_noise=config.declared_noise,
     )

@@ -2,6 +2,7 @@
 
     whitening -> dense embedding (with mask and conditions) -> residual blocks -> mixture of normal densities
 
+(or a flow, and with a branch of convolutions, if asked for).
 Each component m of the mixture is written relative to one normal density that they share,
 
     mean_m = a + L u_m,    L_m = L K_m,    t = centre + spread (mean + L z)
@@ -18,6 +19,8 @@ import torch
 from torch import nn
 
 from qdml.densities import TARGETS, GaussianMixture
+from qdml.models.convolutions import ConvolutionBranch
+from qdml.models.flow import FlowDensity, FlowHead
 from qdml.models.residual_mlp import hidden_weights
 from qdml.models.whitening import InputMoments, Whitening
 from qdml.preprocess import NetworkInput
@@ -98,7 +101,8 @@ class Posterior(nn.Module):
         components: int,
         width: int,
         blocks: int,
-        mixture: int,
+        head: MixtureHead | FlowHead,
+        convolutions: ConvolutionBranch | None,
         mask: bool,
         conditions: bool,
         declared_noise: bool,
@@ -112,7 +116,8 @@ class Posterior(nn.Module):
             components: principal components that are kept.
             width: of the residual stream.
             blocks: number of residual blocks.
-            mixture: components of the density.
+            head: features -> density, with `centre` and `spread` of the targets.
+            convolutions: a branch beside the whitening, or None.
             mask: whether the network is told what was not measured.
             conditions: whether it is told what is known of the measurement.
             declared_noise: whether the noise of each pattern scales its components.
@@ -130,6 +135,9 @@ class Posterior(nn.Module):
         self.condition_mean = nn.Parameter(torch.zeros(n_conditions), requires_grad=False)
         self.condition_spread = nn.Parameter(torch.ones(n_conditions), requires_grad=False)
         extra = (n_q // _MASK_WINDOW) * mask + n_conditions * conditions
+        self.convolutions = convolutions
+        if convolutions is not None:
+            extra += convolutions.size
         self.embed = nn.Linear(components + extra, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -138,7 +146,7 @@ class Posterior(nn.Module):
             for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width)
-        self.head = MixtureHead(width, mixture)
+        self.head = head
 
     @torch.no_grad()
     def fit(self, moments: InputMoments) -> None:
@@ -151,7 +159,7 @@ class Posterior(nn.Module):
         self.head.centre.copy_(mean)
         self.head.spread.copy_(spread)
 
-    def matrices(self) -> list[nn.Parameter]:
+    def matrices(self) -> list[torch.Tensor]:
         """The 2-D weights between hidden layers, which Muon takes; the rest is for AdamW."""
         return [self.embed.weight, *hidden_weights(self.blocks)]
 
@@ -166,13 +174,15 @@ class Posterior(nn.Module):
             parts.append(mask_BQ[:, : n * _MASK_WINDOW].unflatten(1, (n, _MASK_WINDOW)).mean(dim=2))
         if self.conditions:
             parts.append(torch.asinh((inputs.conditions - self.condition_mean) / self.condition_spread))
-        joined = torch.cat(parts, dim=1)
+        if self.convolutions is not None:
+            parts.append(self.convolutions(inputs.pattern[:, : 1 + self.mask]))
+        joined = torch.cat([part.to(x_BQ.dtype) for part in parts], dim=1)
         # The sum of the blocks stays in full precision, whatever they are computed in.
         y_BW = self.embed(joined).to(joined.dtype)
         for block in self.blocks:
             y_BW = y_BW + block(y_BW)
         return self.norm(y_BW)
 
-    def forward(self, inputs: NetworkInput) -> GaussianMixture:
+    def forward(self, inputs: NetworkInput) -> GaussianMixture | FlowDensity:
         """The density of each pattern."""
         return self.head(self.features(inputs))

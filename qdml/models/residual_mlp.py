@@ -55,7 +55,7 @@ class ResidualMlp(nn.Module):
         """Set the whitening from augmented training patterns."""
         self.whitening.fit(moments)
 
-    def matrices(self) -> list[nn.Parameter]:
+    def matrices(self) -> list[torch.Tensor]:
         """The 2-D weights between hidden layers, which Muon takes; the rest is for AdamW."""
         return [self.embed.weight, *hidden_weights(self.blocks)]
 
@@ -73,6 +73,6 @@ class ResidualMlp(nn.Module):
         return {name: head(y_BW) for name, head in self.heads.items()}
 
 
-def hidden_weights(blocks: nn.ModuleList) -> list[nn.Parameter]:
+def hidden_weights(blocks: nn.ModuleList) -> list[torch.Tensor]:
     """The weights of all dense layers."""
     return [layer.weight for layer in blocks.modules() if isinstance(layer, nn.Linear)]

@@ -153,7 +153,7 @@ class Whitening(nn.Module):
         # Directions of 10⁻⁴ of the variance drown in the rounding of bfloat16.
         with torch.autocast(x_BQ.device.type, enabled=False):
             projected_BP = ((x_BQ - self.mean) * mask_BQ) @ self.directions
-            variance = self.variance
+            variance: torch.Tensor = self.variance
             if self.declared_noise:
                 variance = variance + _windows(noise_BQ.square()).mean(dim=-1) @ self.power
             return torch.asinh(projected_BP * variance.rsqrt())

@@ -35,6 +35,7 @@ DOORS = {
     "torch.distributed": ("qdml.distributed",),
     "torch.nn.parallel": ("qdml.distributed",),
     "hydra": COMMANDS,
+    "zuko": ("qdml.models.flow",),
 }
 # What learning may see of simulation: the data contract, pure physics, and the progress line.
 SHARED = (

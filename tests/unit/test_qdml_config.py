@@ -71,7 +71,7 @@ REFUSED = {
     "augment.scales": ([], "augment.scales must be > 0"),
     "augment.solvents": ([], "at least one solvent"),
     "augment.solvents.0.name": ("ether", "'ether' is not one of the liquids"),
-    "network.name": ("resnet", r"network.name must be one of \['allconv', 'residual_mlp'\], got 'resnet'"),
+    "network.name": ("resnet", "network.name must be one of"),
     "network.input": ("raw", "network.input must be one of"),
     "network.heads": ("three", "network.heads must be one of"),
     "network.kernels": ([], "network.kernels must be at least one number"),
