@@ -136,7 +136,7 @@ def draw_ranks(answers: Mapping[str, Scored], path: Path) -> None:
                 axes.bar((np.arange(n) + 0.5) / n, relative, width=0.9 / n, color=_COLOURS[who])
                 # Two standard deviations of a bin of a flat histogram.
                 scatter = 2 * np.sqrt(n / len(rank))
-                axes.axhspan(1 - scatter, 1 + scatter, color=GREY, alpha=0.25, lw=0)
+                axes.axhspan(1 - scatter, 1 + scatter, color=GREY, alpha=0.25, lw=0, zorder=0)
                 axes.set_title(f"{title}, {_TITLES[who]}: p = {p:.2g}")
             row[0].set_ylabel("patterns / expected")
         for axes in panels[-1]:
@@ -205,7 +205,12 @@ def draw_examples(trial: Trial, q: np.ndarray, path: Path) -> None:
             y = observed.intensity[0].double().cpu().numpy()
             visible = observed.mask[0].cpu().numpy() > 0
             left.plot(q, np.where(visible, y / y[visible].mean(), np.nan), color="black", lw=0.6)
-            left.set_yscale("log")
+            left.set(yscale="log", ylabel="relative I")
+            left.set_yticks([0.1, 0.3, 1, 3, 10], labels=["0.1", "0.3", "1", "3", "10"])
+            left.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+            left.set_ylim(
+                0.9 * np.nanmin(y[visible] / y[visible].mean()), 1.2 * (y[visible] / y[visible].mean()).max()
+            )
             left.set_xlim(q[0], q[-1])
             left.set_title(
                 f"{trial.cells[trial.cell[row]]}: {trial.properties['counts'][row]:.3g} photons a point, dots "

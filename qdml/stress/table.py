@@ -284,7 +284,9 @@ def _instrument(
     from qdml.measured.measurement import measurement_of
     from qdml.observation import WIDTHS_AT, voigt_fwhm
 
-    found = measurement_of(card, energy_kev=config.energy_kev, instrument=None)
+    found = measurement_of(
+        card, energy_kev=config.energy_kev, instrument=_synchrotron(card, config.energy_kev)
+    )
     setup = found.instrument
     sigma, gamma = widths(np.array(WIDTHS_AT), setup.wavelength, *setup.resolution.radians(1.0))
     width = float(voigt_fwhm(torch.as_tensor(sigma), torch.as_tensor(gamma)).mean())
@@ -293,10 +295,30 @@ def _instrument(
     notes = []
     if factor > high:
         notes.append(
-            f"resolution of {config.resolution:g} Å⁻¹; {setup.name} had {low * width:.2g} to {high * width:.2g} in the "
-            "training"
+            f"beyond the training, where {setup.name} had a resolution of {low * width:.2g} to {high * width:.2g} Å⁻¹"
         )
     return found.index, factor, low * width, found.window(card), notes
+
+
+def _synchrotron(card: Mapping[str, Any], energy_kev: float) -> str:
+    """The first instrument of a model whose energy can be chosen, and was this one in the training.
+
+    Raises:
+        ValueError: there is none; a set of monochromatic patterns then has no instrument.
+    """
+    from qdml.augmentation.config import InstrumentRecipeConfig
+    from qdml.checkpoint import training_config
+
+    recipe = training_config(card).augment
+    known = recipe.instruments if isinstance(recipe, InstrumentRecipeConfig) else ()
+    for one in known:
+        if one.energy_kev is not None and one.energy_kev[0] <= energy_kev <= one.energy_kev[1]:
+            return one.name
+    raise ValueError(
+        f"stress sets are monochromatic patterns of {energy_kev:.4g} keV, and the model has learned from no synchrotron "
+        f"instrument at that energy (it knows {[one.name for one in known] or 'none'}); leave stress.sets empty, or "
+        "train with augment=instrument and such an instrument"
+    )
 
 
 def _regrid(
