@@ -53,6 +53,10 @@ step augmentation-benchmark-gpu gpu "Augmented patterns per second on the GPU, e
 python3 benchmarks/bench_augmentation.py --device cuda --output "$records" $quick
 END
 
+step ensemble-benchmark-gpu gpu "Patterns per second from a compressed basis on the GPU, and its error" << 'END'
+python3 benchmarks/bench_ensemble.py --device cuda --output "$records" $quick
+END
+
 step sanitizer-memcheck gpu "No access outside memory, by compute-sanitizer" << 'END'
 command -v compute-sanitizer || { echo "compute-sanitizer is not on this machine"; exit 77; }
 QD_REQUIRE_GPU=1 compute-sanitizer --tool memcheck --error-exitcode 1 python3 -m pytest -q -m gpu -p no:cacheprovider \
@@ -104,6 +108,10 @@ END
 
 step augmentation-benchmark-cpu cpu "The same on one CPU core" << 'END'
 python3 benchmarks/bench_augmentation.py --device cpu --output "$records" $quick
+END
+
+step ensemble-benchmark-cpu cpu "The same on one CPU core" << 'END'
+python3 benchmarks/bench_ensemble.py --device cpu --output "$records" $quick
 END
 
 step store-benchmark cpu "Writing shards against a plain write of the same bytes, and reading them" << 'END'

@@ -65,6 +65,27 @@ def test_augmentation_benchmark(
         sys.modules.pop(name, None)
 
 
+def test_ensemble_benchmark(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_ensemble")
+    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    errors, speeds = (
+        [one for one in records if one["benchmark"] == f"ensemble: {name}"] for name in ("error", "speed")
+    )
+    assert (len(errors), len(speeds)) == (2, 3)
+    for one in errors:
+        assert 0 < one["result"]["stated"] <= one["config"]["tolerance"]
+        # Patterns of up to 9 nm with 20 % are read between points 0.015 Å⁻¹ apart.
+        assert one["result"]["patterns_median"] < one["config"]["tolerance"]
+        assert one["result"]["patterns_max"] < 1e-4
+    assert all(one["result"]["patterns_per_s"] > 0 for one in speeds)
+    for name in ("common", "bench_augmentation", "bench_ensemble"):
+        sys.modules.pop(name, None)
+
+
 def test_pair_kernel_benchmark(
     on_cpu: Callable[..., Device],
     repo_root: Path,
