@@ -106,7 +106,7 @@ BASIS_ARRAYS: dict[str, Field] = {
         axes=("near",),
         dtype="float64",
         units="angstrom",
-        meaning="distances of near pairs, below 15 angstrom",
+        meaning="distances of near pairs, below 20 angstrom",
     ),
     NEAR_PAIRS: Field(
         axes=("pair", "k", "near"),
