@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qdml.config import TrainConfig
     from qdml.dataset import Lane
     from qdml.distributed import Processes
+    from qdml.trainer import Trainer
 
 __all__ = ["EXIT_REQUEUE", "main", "train"]
 
@@ -241,8 +242,7 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
         ],
         "training": as_mapping(config),
         "metrics": None,
-        "hardware": None,
-        "training_seconds": None,
+        "trained": None,
         "software": {name: version(name) for name in ("debye-dots", "torch", "numpy", "safetensors")},
     }
 
@@ -268,15 +268,18 @@ def _prior(config: TrainConfig, store: Store) -> dict[str, Any]:
     }
 
 
-def _hardware(processes: Processes) -> dict[str, Any]:
-    """What a model was trained on."""
+def _trained(trainer: Trainer) -> dict[str, Any]:
+    """On what a model was trained (its last part), how long, and with how many patterns (all of its parts)."""
     import torch
 
-    on_gpu = processes.device.type == "cuda"
+    device = trainer.processes.device
     return {
-        "device": torch.cuda.get_device_name(processes.device) if on_gpu else _cpu_name(),
-        "processes": processes.world,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "processes": trainer.processes.world,
         "threads": torch.get_num_threads(),
+        "seconds": round(trainer.seconds, 1),
+        "steps": trainer.step,
+        "patterns": trainer.step * trainer.config.trainer.batch,
     }
 
 
@@ -291,7 +294,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _finish(trainer: Any, *, finished: bool) -> None:
+def _finish(trainer: Trainer, *, finished: bool) -> None:
     """Draw the learning curve, complete the card, say how it went (rank 0)."""
     from qdml.charts import draw_learning_curve
 
@@ -304,8 +307,7 @@ def _finish(trainer: Any, *, finished: bool) -> None:
         finished=finished,
         metrics=best,
         timing=timing,
-        hardware=_hardware(trainer.processes),
-        training_seconds=round(trainer.seconds, 1),
+        trained=_trained(trainer),
     )
     folder.write_card(trainer.card)
     if timing:

@@ -118,8 +118,9 @@ def test_a_model_folder_is_complete(undisturbed: Path, store: Path) -> None:
         "b_scale": [1.0, 1.0],
     }
     assert card["conditions"] == list(CONDITIONS)
-    assert card["hardware"]["processes"] == 1
-    assert card["training_seconds"] > 0
+    trained = card["trained"]
+    assert (trained["processes"], trained["steps"], trained["patterns"]) == (1, 12, 12 * 32)
+    assert trained["seconds"] > 0
     assert card["store"]["ranges"]["diameter"] == [2.0, 3.0]
     lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12]
@@ -225,7 +226,7 @@ def test_two_processes_equal_one_and_resume_exactly(
     assert run_here(config_of(store, alone, exact)) == 0
     for name, value in state(alone).items():
         assert torch.allclose(two[name], value, rtol=1e-9, atol=1e-13), name
-    assert read_card(alone)["hardware"]["processes"] == 1
+    assert read_card(alone)["trained"]["processes"] == 1
 
 
 def test_endless_data_and_two_optimisers_are_the_same_for_two_processes_and_resumed_ones(
