@@ -2,10 +2,10 @@
 
     python benchmarks/bench_augmentation.py --device cpu --output results.jsonl
 
-Patterns per second on one CPU core or on one GPU, for batches as a process of training has them. The
-patterns are those of a small store on the grid of `experiment=quick` (874 points), simulated first.
-`bytes_per_pattern` counts what an effect has to
-read and write at least: with the bandwidth of a device it gives its ceiling.
+Patterns per second on one CPU core or on one GPU, for batches as a process of training has them: the recipe
+`instrument` makes its dots, too. The basis and the clean patterns of the published recipe are those of a small store on
+the grid of `experiment=quick` (874 points), simulated first. `bytes_per_pattern` counts what an effect has to read and
+write at least: with the bandwidth of a device it gives its ceiling.
 """
 
 import tempfile
@@ -27,7 +27,6 @@ from qdml.augmentation.instrument import InstrumentRecipe
 from qdml.augmentation.recipes import build_recipe
 from qdml.config import TrainConfig, read_config
 from qdml.dataset import Rows, read_rows
-from qdml.preprocess import network_input
 
 BATCH = {"cpu": 128, "cuda": 16384}
 
@@ -45,10 +44,10 @@ def main(words: Sequence[str] | None = None) -> None:
         store = small_store(Path(folder) / "store.zarr")
         for name in ("instrument", "allara2024"):
             recipe = build_recipe(config_of(name), store, device)
-            rows = read_rows(store, np.arange(store.n_samples), device, recipe.atoms)
+            rows = read_rows(store, np.arange(store.n_samples), device)
             many = rows.take(torch.arange(batch, device=device) % len(rows))
             generator = torch.Generator(device).manual_seed(0)
-            for effect, (work, arrays) in effects_of(recipe, many, store.q, generator).items():
+            for effect, (work, arrays) in effects_of(recipe, many, generator).items():
                 timing = measure(work, arguments)
                 emit(
                     "augmentation",
@@ -87,42 +86,41 @@ def config_of(name: str) -> Any:
 
 
 def effects_of(
-    recipe: Any, rows: Rows, q: np.ndarray, generator: torch.Generator
+    recipe: Any, rows: Rows, generator: torch.Generator
 ) -> dict[str, tuple[Callable[[], Any], int]]:
     """Name -> what to time, and how many (B, Q) float32 arrays it must at least read and write."""
-    grid = torch.as_tensor(q)
-
-    def whole() -> torch.Tensor:
-        return recipe.random(rows, generator)[0]
-
-    y, mask = recipe.random(rows, generator)
     effects: dict[str, tuple[Callable[[], Any], int]] = {
-        "whole recipe": (whole, 3),
-        "input of the network": (lambda: network_input(y, mask, grid, "log_smooth"), 4),
+        "whole recipe": (lambda: recipe.random(rows, generator), 3)
     }
     if not isinstance(recipe, InstrumentRecipe):
         return effects
     from hpc.instrument.lines import seen
     from hpc.instrument.resolution import broaden
 
-    dots, optics, around = recipe._dots, recipe._optics, recipe._surroundings
-    n, device = len(rows), rows.intensity.device
-    instrument = torch.arange(n, device=device) % len(recipe.cells)
-    texture = torch.full((n, 1), 0.1, device=device)
-    half = torch.full((n, 1), 0.5, device=device)
-    view = optics.draw(instrument, generator)
-    clean = rows.intensity
-    assert rows.atoms is not None
-    correlation = dots.correlation(n, generator)
-    halo = torch.zeros((n, len(dots._hat_SC)), device=device)
-    width = torch.full((n, 1), 3.0, device=device)
-    ratio, weight = (table[instrument].split(1, dim=1) for table in (optics._ratio_IL, optics._weight_IL))
-    scene = recipe._scene(clean, half, view, generator)
+    dots, optics, around, basis = recipe._dots, recipe._optics, recipe._surroundings, recipe.basis
+    dot, strain = rows.main(), rows.main().strain[:, None]
+    setting, z = recipe.draw(rows, generator)
+    values = recipe.space.values(z)
+    view = optics.view(setting, values)
+    texture = torch.full_like(strain, 0.1)
+    clean = dots(dot, setting.energy_kev, values, texture)
+    expected = recipe.expected(dot, setting, z)
+    ratio, weight = (
+        table[setting.instrument].split(1, dim=1) for table in (optics._ratio_IL, optics._weight_IL)
+    )
     return effects | {
-        "dots: all": (lambda: dots(rows, texture, generator), 2),
-        "dots: correlated motion, halo": (lambda: dots._near(rows.atoms, correlation, halo, width), 1),
-        "instrument: draws": (lambda: optics.draw(instrument, generator), 6),
-        "instrument: lines, shifts": (lambda: seen(clean, optics._q, ratio, weight, view.shift), 3),
+        "draws": (lambda: recipe.draw(rows, generator), 0),
+        "expected pattern": (lambda: recipe.expected(dot, setting, z), 2),
+        "dots: averages over sizes": (
+            lambda: basis.average(dot.variant, dot.log_volume_diameter, dot.sigma),
+            len(basis.pairs),
+        ),
+        "dots: all": (lambda: dots(dot, setting.energy_kev, values, texture), len(basis.pairs) + 1),
+        "instrument: smooth functions": (lambda: optics.view(setting, values), 6),
+        "instrument: strain, lines, shifts": (
+            lambda: seen(clean, optics._crystal_q, ratio, weight, view.shift),
+            3,
+        ),
         "instrument: resolution": (
             lambda: broaden(
                 clean, view.sigma, view.gamma, step=optics._step, sigma_max=optics.sigma_max,
@@ -131,13 +129,13 @@ def effects_of(
             4,
         ),
         "surroundings": (
-            lambda: around.draw(
-                view.mask, factor_BP=view.factor_smooth, unpolarised_BP=view.unpolarised_smooth,
-                fluoresces_B1=half, generator=generator,
+            lambda: around.parts(
+                values, setting.mask, factor_BP=view.factor_smooth, unpolarised_BP=view.unpolarised_smooth,
+                fluoresces_B1=texture,
             ),
             1,
         ),
-        "photons": (lambda: recipe._detect(scene, view, generator), 5),
+        "photons": (lambda: recipe.observe(expected, generator), 5),
     }  # fmt: skip
 
 

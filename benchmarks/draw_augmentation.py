@@ -21,9 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_augmentation import config_of, small_store
 
-from qdml.augmentation.counts import counts
+from hpc.instrument.lines import seen
+from qdml.augmentation.counts import photons
 from qdml.augmentation.dots import Dots
 from qdml.augmentation.instrument import InstrumentRecipe
+from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.recipes import build_recipe
 from qdml.dataset import read_rows
 
@@ -31,8 +33,8 @@ from qdml.dataset import read_rows
 DIFFERENCES = (
     "correlated motion",
     "halo of a disordered shell",
-    "atoms of the surface move more",
-    "model error",
+    "B of the surface and of S",
+    "f', f'' of the photon energy",
     "Cu Kα doublet, zero, widths",
     "Ag Kα doublet, capillary",
     "strip (blue) and flat panel (red)",
@@ -95,60 +97,69 @@ def _panels(store: Any) -> list[tuple[str, Any, list[np.ndarray], tuple[float, f
     config = config_of("instrument")
     recipe = build_recipe(config, store, CPU)
     assert isinstance(recipe, InstrumentRecipe)
-    rows = read_rows(store, np.arange(store.n_samples), CPU, recipe.atoms)
+    basis, space = recipe.basis, recipe.space
+    crystal_q = torch.tensor(basis.q, dtype=torch.float32)
+    rows = read_rows(store, np.arange(store.n_samples), CPU)
     one = int(torch.argmin((rows.diameter - 4.0).abs() + 20 * (rows.sigma - 0.08).abs()))
     rows = rows.take(torch.full((3,), one))
-    clean = rows.intensity
-    dots_config = config.dots
-    off = replace(dots_config, correlation=(0.0, 0.0), halo=0.0, surface_b=(0.0, 0.0), model_error=0.0)
+    dot = rows.main()
+    energy = torch.full((3, 1), 22.0)
+    off = replace(config.dots, correlation=(0.0, 0.0), halo=0.0, surface_b=(0.0, 0.0), b_ratio=(1.0, 1.0))
+
+    def on_grid(y: torch.Tensor) -> list[np.ndarray]:
+        read = seen(y, crystal_q, [1.0], [1.0], dot.strain[:, None] * crystal_q)
+        return list(read[:, basis.inside].numpy())
 
     def dots(texture: float = 0.0, seed: int = 5, **on: Any) -> list[np.ndarray]:
-        effect = Dots(replace(off, **on), recipe.atoms, store.q, store.attrs, CPU)
-        drawn = effect(rows, torch.full((3, 1), texture), torch.Generator().manual_seed(seed))
-        return list(drawn.numpy())
+        names = LatentSpace()
+        effect = Dots(replace(off, **on), basis, (8.0, 90.0), names, CPU)
+        values = names.values(names.draw(3, torch.Generator().manual_seed(seed)))
+        return on_grid(effect(dot, energy, values, torch.full((3, 1), texture)))
 
-    def shown(cell: int, seed: int = 1) -> tuple[np.ndarray, Any]:
-        generator = torch.Generator().manual_seed(seed)
-        view = recipe._optics.draw(torch.full((3,), cell), generator)
-        return recipe._optics.show(clean, view).numpy(), view
+    perfect = Dots(None, basis, (8.0, 90.0), LatentSpace(), CPU)
+    clean = perfect(dot, energy)
+    before = on_grid(clean)[0]
+    anodes = on_grid(perfect(dot, torch.tensor([[8.048], [17.48], [75.0]])))
 
-    before = clean[0].numpy()
-    strip, _ = shown(0)
-    copper, view = shown(2)
-    silver, _ = shown(4)
-    area, _ = shown(1)
-    generator = torch.Generator().manual_seed(3)
-    liquids = (recipe._surroundings.solvent(3, generator) @ recipe._surroundings._spline_PQ).numpy()
-    scene = recipe._scene(torch.tensor(copper), torch.full((3, 1), 0.45), view, generator)
-    scene = scene * view.mask
-    hidden = torch.where(view.mask > 0, scene, torch.nan).numpy()
-    peak = scene.amax(dim=1, keepdim=True)
-    dose = torch.tensor([[30.0], [300.0], [3000.0]])
-    noisy = counts(scene[:1].expand(3, -1), dose / peak[:1], generator)
-    noisy = torch.where(view.mask[:1] > 0, noisy, torch.nan).numpy()
+    def drawn(cell: int, seed: int) -> tuple[Any, Any, Any]:
+        setting, z = recipe.draw(rows, torch.Generator().manual_seed(seed), cell)
+        values = space.values(z)
+        return setting, values, recipe._optics.view(setting, values)
+
+    def shown(cell: int, seed: int = 1) -> list[np.ndarray]:
+        _, _, view = drawn(cell, seed)
+        return list(recipe._optics.show(clean, view, dot.strain[:, None]).numpy())
+
+    _, values, _ = drawn(0, 3)
+    liquids = recipe._surroundings.on_grid(recipe._surroundings.solvent(values)).numpy()
+    setting, z = recipe.draw(rows, torch.Generator().manual_seed(4), 2)
+    expected = recipe.expected(dot, setting, z)
+    scene = expected.intensity.numpy()
+    hidden = np.where(setting.mask > 0, scene, np.nan)
+    parts = [np.where(setting.mask > 0, part, np.nan)[0] for part in expected.parts.values()]
+    dose = torch.tensor([[30.0], [300.0], [3000.0]]) / hidden[0][~np.isnan(hidden[0])].max()
+    noisy = photons(expected.intensity[:1] * dose, torch.Generator().manual_seed(3)) / dose
+    noisy = torch.where(setting.mask[:1] > 0, noisy, torch.nan).numpy()
     whole = {}
     for cell in (0, 2):
-        y, mask = recipe.cell(cell, rows, torch.Generator().manual_seed(11))
-        whole[cell] = list(torch.where(mask > 0, y, torch.nan).numpy())
+        got = recipe.cell(cell, rows, torch.Generator().manual_seed(11))
+        whole[cell] = list(torch.where(got.mask > 0, got.intensity, torch.nan).numpy())
     near, far, all_ = (1.5, 6.0), (1.5, 10.0), (0.9, 14.0)
     whole_before = before / before.max() * 2.5
-    scene_before = before / before.max() * np.nanmax(hidden)
-    strong = "Bragg part alone, by direction"
-    motion = dots(correlation=dots_config.correlation)
-    halo = dots(halo=dots_config.halo, seed=1)
-    surface = dots(surface_b=dots_config.surface_b, seed=7)
-    error = dots(model_error=dots_config.model_error, seed=2)
+    strip, area = shown(0), shown(1)
+    motion, halo = dots(correlation=config.dots.correlation), dots(halo=config.dots.halo, seed=1)
+    vibration = dots(surface_b=config.dots.surface_b, b_ratio=config.dots.b_ratio, seed=7)
     return [
         ("correlated motion", before, motion, far, "diffuse, between reflections"),
         ("halo of a disordered shell", before, halo, far, "broad near distances"),
-        ("atoms of the surface move more", before, surface, far, "reflections fall at large Q"),
-        ("model error", before, error, far, "smooth, 1 %"),
-        ("texture, ln γ ± 0.5", before, dots(texture=0.5), near, strong),
-        ("Cu Kα doublet, zero, widths", before, list(copper), far, "laboratory, Bragg-Brentano"),
-        ("Ag Kα doublet, capillary", before, list(silver), far, "laboratory, Debye-Scherrer"),
+        ("B of the surface and of S", before, vibration, far, "reflections fall at large Q"),
+        ("f', f'' of the photon energy", before, anodes, far, "22 keV → 8, 17, 75 keV"),
+        ("texture, ln γ ± 0.5", before, dots(texture=0.5), near, "Bragg part alone, by direction"),
+        ("Cu Kα doublet, zero, widths", before, shown(2), far, "laboratory, Bragg-Brentano"),
+        ("Ag Kα doublet, capillary", before, shown(4), far, "laboratory, Debye-Scherrer"),
         ("strip (blue) and flat panel (red)", before, [strip[0], area[0]], far, "synchrotrons"),
         ("solvents: mixed, of families", None, list(liquids), (0.9, 6.0), "ring position, width, height"),
-        ("45 % dots, solvent, container, air", scene_before, list(hidden), all_, "laboratory Cu"),
+        ("parts of a pattern", hidden[0], parts[:3], (0.9, 5.2), "dots, solvent, container; laboratory Cu"),
         ("photons", hidden[0], list(noisy), (1.2, 5.0), "30, 300, 3000 at the peak"),
         ("everything", whole_before, [*whole[0][:2], whole[2][0]], all_, "strip (blue, red), Cu (green)"),
     ]
