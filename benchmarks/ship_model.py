@@ -27,25 +27,24 @@ from qdml.checkpoint import load_model, read_card, training_config
 
 SHIPPED = Path(__file__).resolve().parents[1] / "qdml" / "shipped"
 MAX_MEGABYTES = 20.0
-# Of metrics.json: what is said of all patterns, of each instrument, of the stress sets.
+# Of what is said of the posteriors in metrics.json: all patterns, each instrument, those where σ can be told.
 _KEPT = (
-    "split",
     "patterns",
     "all",
     "mean_over_cells",
     "cells",
     "regular",
+    "nearly_degenerate",
     "converged",
     "seconds_per_pattern",
-    "stress",
 )
 LIMITS = """\
-One sort of crystal, in the shapes of the table; no mixtures of materials, no second population of sizes.
-Patterns as measured, with solvent and background: one from which something was subtracted is like nothing in training.
-Instruments, energies and windows of Q as listed. The resolution must be known to about 5 %.
-Intervals hold for what the training contains. Measured patterns deviate from it by more than noise: the fit widens its
-intervals by the residual, the network does not.
-D < 3 nm with σ < 8 % is nearly degenerate: quote D_v.
+- One sort of crystal, in the shapes of the table; no mixtures of materials, no second population of sizes.
+- Patterns as measured, with solvent and background; one from which something was subtracted is like none in training.
+- Instruments, energies and windows of Q as listed. The resolution must be known to about 5 %.
+- Intervals hold for what the training contains. Measured patterns deviate from it by more than noise; the fit widens
+  its intervals by the residual, the network does not.
+- D < 3 nm with σ < 8 % is nearly degenerate: quote D_v.
 """
 
 
@@ -100,7 +99,8 @@ def ship(model: Path, evaluation: Path, target: Path, *, store: Path | None = No
         else:
             _make_basis(card, store, copy)
         shipped = _without_places(card) | {
-            "evaluation": {name: metrics[name] for name in _KEPT if name in metrics},
+            "evaluation": {name: metrics[name] for name in ("split", "seed", "stress")}
+            | {name: metrics["posterior"][name] for name in _KEPT},
             "limits": LIMITS,
         }
         (copy / "card.json").write_text(
@@ -194,7 +194,7 @@ def _readme(card: Mapping[str, Any]) -> str:
     from qdml.evaluation.summary import posterior_lines, stress_lines
 
     evaluation = card["evaluation"]
-    numbers = "\n".join([*posterior_lines(evaluation), *stress_lines(evaluation.get("stress") or {})])
+    numbers = "\n".join([*posterior_lines(evaluation), *stress_lines(evaluation["stress"])])
     rows = "\n".join(f"| {name} | {text} |" for name, text in _facts(card).items())
     limits = card["limits"].strip()
     return f"""\

@@ -1,10 +1,12 @@
 """`qd-predict` with a model of posteriors: a small one that is really trained, on simulated measurements."""
 
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -252,6 +254,74 @@ def test_the_measured_patterns_are_sized(run_folder: Path, shared_data: Path, tm
         assert record["pattern"]["noise"] == noise
         name = float(pattern.split("*")[2].removesuffix("nm").replace("p", "."))
         assert record["diameter_volume_nm"]["mean"] == pytest.approx(name, abs=0.8)
+
+
+@pytest.fixture(scope="module")
+def evaluation(run_folder: Path) -> Path:
+    command = (
+        *("qdml.evaluate", "model=model", "data.store=gone.zarr", "output=evaluation", "device=cpu"),
+        *("data.split=prior", "patterns=4", "refine=false"),
+    )
+    subprocess.run(
+        [sys.executable, "-m", *command], cwd=run_folder, check=True, timeout=300, capture_output=True
+    )
+    return run_folder / "evaluation"
+
+
+@pytest.fixture(scope="module")
+def ship_model(repo_root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("ship_model", repo_root / "benchmarks" / "ship_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_model_is_made_the_one_of_the_package(
+    run_folder: Path, evaluation: Path, ship_model: ModuleType, sample: Path, tmp_path: Path
+) -> None:
+    """What travels: weights, basis, card with its numbers and without the places of a machine; and it answers."""
+    model = run_folder / "model"
+    assert ship_model.main([str(model), str(evaluation), "--into", str(tmp_path), "--name", "tiny"]) == 0
+    shipped = tmp_path / "tiny"
+    names = sorted(file.name for file in shipped.iterdir())
+    assert names == ["README.md", "basis.safetensors", "card.json", "model.safetensors"]
+    text = (shipped / "card.json").read_text()
+    assert str(run_folder) not in text
+    card = read_card(shipped)
+    assert card["prior"]["diameter_nm"] == [2.0, 5.0]
+    assert card["evaluation"]["all"]["network"]["error_over_bound"]["diameter_volume_nm"] > 0
+    assert card["evaluation"]["patterns"] == 8
+    page = (shipped / "README.md").read_text()
+    for words in ("number mean D 2 to 5 nm", "| synchrotron_strip | 16 to 30 |", "ideal, at the bound"):
+        assert words in page
+    arguments = ["--wavelength", WAVELENGTH, "--no-refine", "-o", str(tmp_path / "out")]
+    assert predict.main([str(sample), "--model", str(shipped), *arguments]) == 0
+
+
+def test_what_cannot_travel_is_refused(
+    run_folder: Path,
+    evaluation: Path,
+    ship_model: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, into = run_folder / "model", tmp_path / "into"
+
+    def refusal(*arguments: Path) -> str:
+        assert ship_model.main([*map(str, arguments), "--into", str(into)]) == 2
+        assert not into.exists()
+        return capsys.readouterr().err
+
+    assert "run qd-evaluate for the model" in refusal(model, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.json").write_text('{"task": "posterior", "model": "runs/another"}')
+    assert "is of runs/another (posterior), not of" in refusal(model, other)
+    monkeypatch.setattr(ship_model, "MAX_MEGABYTES", 0.1)
+    assert "at most 0.1 MB may travel" in refusal(model, evaluation)
 
 
 def test_the_card_says_what_was_trained(run_folder: Path) -> None:
