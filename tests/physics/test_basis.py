@@ -156,6 +156,22 @@ def test_rows_of_several_variants_are_those_of_each(basis) -> None:
                 )
 
 
+@pytest.mark.gpu("torch")
+def test_a_gpu_has_the_same_means_and_never_waits(basis) -> None:
+    rows = torch.arange(300) % 3, torch.linspace(0.6, 1.1, 300), torch.linspace(0.05, 0.2, 300)
+    wanted = basis.average(*rows)
+    on_gpu = DotBasis.of_tensors(*basis.to_tensors(), device=torch.device("cuda"))
+    moved = [x.cuda() for x in rows]
+    on_gpu.average(*moved)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = on_gpu.average(*moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name in ("partial", "shares", "near", "beyond"):
+        torch.testing.assert_close(getattr(got, name).cpu(), getattr(wanted, name), rtol=2e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
