@@ -80,6 +80,10 @@ def ship(model: Path, evaluation: Path, target: Path, *, store: Path | None = No
         ValueError: the model or its evaluation cannot be used, do not belong together, or are too large.
     """
     card, metrics = read_card(model), _metrics(evaluation)
+    if not card["trained"]:
+        raise ValueError(
+            f"{model} has not been trained to its end, or to a stop: its card does not say how long"
+        )
     if card["task"] != "posterior":
         raise ValueError(f"{model} is a model of {card['task']}; only posteriors travel with the package")
     if metrics.get("task") != "posterior" or Path(metrics["model"]).name != model.name:
@@ -228,19 +232,15 @@ with all unknowns and their priors; *ideal* is an estimator at the bound, the ce
 
 def _facts(card: Mapping[str, Any]) -> dict[str, str]:
     """What a reader asks first."""
-    prior, hardware, best, q = card["prior"], card["hardware"] or {}, card["metrics"] or {}, card["q"]
+    prior, trained, q = card["prior"], card["trained"], card["q"]
     config = training_config(card)
-    trainer, step = config.trainer, best.get("step", config.trainer.steps)
     mean = "number mean D" if prior["mean"] == "number" else "volume mean D_v"
     low, high = prior["diameter_nm"]
     sigma, strain, b = (
         f"{factor * prior[name][0]:g} to {factor * prior[name][1]:g}"
         for name, factor in (("sigma", 100), ("strain", 100), ("b_scale", 1))
     )
-    seconds = card["training_seconds"]
-    time = "an unknown time" if seconds is None else f"{seconds / 60:.0f} minutes"
     network = ", ".join(f"{name} {value}" for name, value in card["architecture"].items() if name != "name")
-    device, processes = hardware.get("device", "an unknown device"), hardware.get("processes", 1)
     return {
         "answers": "posterior of (ln D_v, ln σ, ε), D_v = D(1 + σ²)³; D, intervals and size distribution follow",
         "input": f"a pattern, any scale and window in Q = {q['min']:g} to {q['max']:g} Å⁻¹; its noise; the instrument",
@@ -248,8 +248,9 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         "sizes": f"{mean} {low:g} to {high:g} nm, σ {sigma} %, strain {strain} %, B times {b}",
         "world": f"augment={card['recipe']}: see conf/augment and conf/instrument; its values are in card.json",
         "network": f"{card['architecture']['name']}: {network}",
-        "learned from": f"{step * trainer.batch:,} patterns, none twice ({step:,} of {trainer.steps:,} steps)",
-        "training": f"{time} on {device}, {processes} processes, seed {config.seed}",
+        "learned from": f"{trained['patterns']:,} patterns, none twice ({trained['steps']:,} steps)",
+        "training": f"{trained['seconds'] / 60:.0f} minutes on {trained['device']}, {trained['processes']} processes "
+        f"of {trained['threads']} threads; seed {config.seed}, {config.trainer.steps:,} steps planned",
         "software": ", ".join(f"{name} {number}" for name, number in card["software"].items()),
     }
 

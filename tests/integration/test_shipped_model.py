@@ -32,8 +32,8 @@ def test_a_model_that_is_not_there_is_refused() -> None:
 def test_its_card_is_complete(shipped: Path) -> None:
     card = json.loads((shipped / "card.json").read_text())
     assert card["task"] == "posterior"
-    assert card["hardware"]["device"]
-    assert card["training_seconds"] > 0
+    assert card["trained"]["device"]
+    assert card["trained"]["seconds"] > 0
     scores = card["evaluation"]["all"]
     assert {"network", "ideal"} <= set(scores)
     assert "/" not in card["training"]["data"]["store"]
