@@ -156,6 +156,8 @@ def evaluate_model(
     classes = training.classes or config.classes
     if classes is None:
         raise ValueError("a model without classes of its own needs some to be asked for; choose classes=NAME")
+    if config.data.split == "prior":
+        raise ValueError("classes are told apart on the samples of a store; choose data.split=test or all")
     index = choose_samples(store, card, config.data.split)
     recipe = build_recipe(training.augment, store, device)
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES

@@ -315,8 +315,8 @@ def _synchrotron(card: Mapping[str, Any], energy_kev: float) -> str:
         if one.energy_kev is not None and one.energy_kev[0] <= energy_kev <= one.energy_kev[1]:
             return one.name
     raise ValueError(
-        f"stress sets are monochromatic patterns of {energy_kev:.4g} keV, and the model has learned from no synchrotron "
-        f"instrument at that energy (it knows {[one.name for one in known] or 'none'}); leave stress.sets empty, or "
+        f"stress sets are monochromatic patterns of {energy_kev:.4g} keV, and the model has learned from no synchrotron"
+        f" instrument at that energy (it knows {[one.name for one in known] or 'none'}); leave stress.sets empty, or "
         "train with augment=instrument and such an instrument"
     )
 

@@ -12,9 +12,10 @@ import torch
 
 from hpc.store import open_store
 from qdml.checkpoint import load_model
-from qdml.config import DeviceConfig, EvaluateConfig, EvaluateDataConfig
+from qdml.config import ClassConfig, DeviceConfig, EvaluateConfig, EvaluateDataConfig, StressRunConfig
 from qdml.evaluate import evaluate
-from qdml.evaluation import choose_samples, evaluate_model
+from qdml.evaluation.classes import evaluate_model
+from qdml.evaluation.samples import choose_samples, prior_rows
 
 TRAIN = "device=cpu trainer.threads=1 trainer.steps=60 trainer.evaluate_every=30 trainer.batch=64"
 
@@ -43,14 +44,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(
     run: Path, model: str, store: str = "store.zarr", split: str = "test", **changes: object
 ) -> EvaluateConfig:
-    values = {"draws": 2, "batch": 16, "output": str(run / f"{model}-{store}"), "seed": 0, **changes}
-    data = EvaluateDataConfig(store=str(run / store), split=split)
-    return EvaluateConfig(model=str(run / model), data=data, device=DeviceConfig(name="cpu"), **values)
+    values = {
+        "model": str(run / model),
+        "data": EvaluateDataConfig(store=str(run / store), split=split),
+        "classes": ClassConfig(diameter_nm=(2.0, 2.5, 3.0), sigma=(0.05, 0.1)),
+        "draws": 2,
+        "patterns": 12,
+        "refine": False,
+        "refine_patterns": 2,
+        "stress": StressRunConfig(sets=(), folder=str(run / "stress")),
+        "batch": 16,
+        "output": str(run / f"{model}-{store}"),
+        "device": DeviceConfig(name="cpu"),
+        "seed": 0,
+    }
+    return EvaluateConfig(**(values | changes))
 
 
 @pytest.fixture(scope="module")
-def metrics(run: Path) -> dict:
+def everything(run: Path) -> dict:
     return evaluate(config(run, "mlp"))
+
+
+@pytest.fixture(scope="module")
+def metrics(everything: dict) -> dict:
+    return everything["classes"]
 
 
 def test_the_network_stands_beside_its_ceilings(metrics: dict) -> None:
@@ -71,9 +89,9 @@ def test_the_network_stands_beside_its_ceilings(metrics: dict) -> None:
     assert metrics["published"]["network"]["diameter"] == 0.973
 
 
-def test_files(run: Path, metrics: dict) -> None:
+def test_files(run: Path, everything: dict) -> None:
     output = run / "mlp-store.zarr"
-    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert json.loads((output / "metrics.json").read_text()) == everything
     names = {path.name for path in output.glob("*.png")}
     assert names == {"confusion.png", "cells.png", "calibration.png"}, "a network without pooling has no maps"
 
@@ -84,9 +102,9 @@ def test_activation_maps_of_the_published_network(run: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(run: Path, metrics: dict) -> None:
-    again = evaluate(config(run, "mlp", output=str(run / "again")))
+    again = evaluate(config(run, "mlp", output=str(run / "again")))["classes"]
     assert again["network"] == metrics["network"]
-    other = evaluate(config(run, "mlp", output=str(run / "other"), seed=1))
+    other = evaluate(config(run, "mlp", output=str(run / "other"), seed=1))["classes"]
     assert other["cells"] != metrics["cells"]
 
 
@@ -97,7 +115,7 @@ def test_test_patterns_are_those_that_training_left(run: Path) -> None:
 
 
 def test_a_store_that_was_never_seen(run: Path) -> None:
-    result = evaluate(config(run, "mlp", "unseen.zarr", "all"))
+    result = evaluate(config(run, "mlp", "unseen.zarr", "all"))["classes"]
     assert result["samples"] == 64
     # Sizes halfway between the classes: the truth is 0.2 nm from the nearest centre.
     assert result["network"]["diameter_nm"]["mean_absolute_error"]["most_probable"] >= 0.19
@@ -128,6 +146,21 @@ def test_confidence_counts(run: Path) -> None:
 def test_a_store_that_does_not_fit(run: Path, store: str, split: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(config(run, "mlp", store, split))
+
+
+def test_only_models_of_endless_draws_have_a_prior_to_draw_from(run: Path) -> None:
+    store, (_, card) = open_store(run / "store.zarr"), load_model(run / "mlp")
+    with pytest.raises(ValueError, match="data.split=prior needs a model of endless draws"):
+        prior_rows(store, card, 4, torch.Generator(), torch.device("cpu"))
+
+
+def test_dots_outside_what_a_model_has_learned_from(run: Path) -> None:
+    module(run, "hpc.simulate experiment=smoke store.path=large.zarr device=cpu grid.diameter_nm=[2.5,3.5]")
+    message = (
+        "32 of 64 samples .* outside what .* learned from: diameter_nm is 2 to 3 there, one sample has 3.5"
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate(config(run, "mlp", "large.zarr", "all"))
 
 
 def test_another_q_grid(run: Path) -> None:
