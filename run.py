@@ -22,24 +22,25 @@ ROOT = Path(__file__).resolve().parent
 STAMP = ROOT / ".venv" / "debye-dots-is-set-up"
 INSTALL = "python -m pip install -c constraints/cpu.txt -e '.[test,mpich]'"
 DEMO = {
-    "Simulate a grid of PbS patterns on 2 MPI ranks": (
+    "Simulate PbS patterns and the basis of all sizes on 2 MPI ranks": (
         "mpiexec -n 2 python -m mpi4py -m hpc.simulate experiment=quick store.path=runs/quick/store.zarr"
     ),
-    "Train a network on it with 2 DDP processes": (
+    "Train a network on new dots in every batch, with 2 DDP processes": (
         "python -m torch.distributed.run --standalone --nproc-per-node 2 -m qdml.train"
         " experiment=quick data.store=runs/quick/store.zarr output=runs/quick/model"
     ),
-    "Measure how good it is on patterns kept from its training": (
+    "Measure how good it is beside what can be known at all": (
         "python -m qdml.evaluate model=runs/quick/model data.store=runs/quick/store.zarr"
-        " output=runs/quick/evaluation"
+        " output=runs/quick/evaluation patterns=64 refine=false"
     ),
-    "Make up measurements of sizes between those of the grid": "python -m qdml.example runs/quick/samples",
+    "Make up measurements of solutions of PbS dots": "python -m qdml.example runs/quick/samples",
     "Size them": (
         "python -m qdml.predict runs/quick/samples/*.xye --wavelength 0.564162"
         " --model runs/quick/model -o runs/quick/sizes"
     ),
     "Collect everything in one report": "python -m qdml.report runs/quick",
 }
+COLUMNS = (("diameter_volume_nm", 1, "6.2f"), ("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f"))
 START = time.monotonic()
 
 
@@ -65,12 +66,12 @@ def demo() -> int:
             return code
     run = ROOT / "runs" / "quick"
     truth = {sample["file"]: sample for sample in json.loads((run / "samples/truth.json").read_text())}
-    print(f"\n{'':36}diameter (nm){'':19}dispersion (%)")
-    print(f"{'sample':36}true  found  68 %{'':15}true  found  68 %")
+    print(f"\n{'':36}volume mean D_v (nm){'':12}mean D (nm){'':21}dispersion (%)")
+    print(f"{'sample':36}" + f"true  found  68 %{'':15}" * 3)
     for result in json.loads((run / "sizes/results.json").read_text())["results"]:
         name = Path(result["file"]).name
         line = f"{name:34}"
-        for quantity, scale, form in (("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f")):
+        for quantity, scale, form in COLUMNS:
             mean, low, high = (format(scale * result[quantity][k], form) for k in ("mean", "lo68", "hi68"))
             line += f"{scale * truth[name][quantity]:{form}} {mean} {low} to{high}   "
         print(line.rstrip())

@@ -1,6 +1,6 @@
 """Patterns to try `qd-predict` on, for those who have no measurement at hand: `python -m qdml.example OUTDIR`.
 
-Five PbS samples whose size, dispersion and strain lie between the points of any training grid, as a synchrotron
+Five PbS samples whose size, dispersion and strain are those of no training pattern, as a synchrotron
 would record them (`hpc.instrument.recorded`, conf/instrument/synchrotron_strip.yaml): the dots' exact pattern at the
 wavelength, with neighbours that move together; their solvent, a flat background, zero error, resolution, polarisation,
 absorption and photons; written as 2θ, intensity and σ. They are perfect spheres, so they are easier than real dots.
@@ -56,11 +56,17 @@ class Sample:
 
 
 SAMPLES = (
-    Sample(diameter_nm=3.13, sigma=0.11, strain=0.0028, solvent="hexane", fraction=0.55, peak_counts=60_000),
-    Sample(diameter_nm=3.86, sigma=0.07, strain=0.0019, solvent="toluene", fraction=0.40, peak_counts=30_000),
-    Sample(diameter_nm=4.72, sigma=0.13, strain=0.0012, solvent="toluene", fraction=0.50, peak_counts=80_000),
-    Sample(diameter_nm=5.67, sigma=0.09, strain=0.0007, solvent="hexane", fraction=0.35, peak_counts=20_000),
-    Sample(diameter_nm=6.91, sigma=0.08, strain=0.0003, solvent="hexane", fraction=0.60, peak_counts=100_000),
+    Sample(diameter_nm=3.13, sigma=0.11, strain=0.0028, solvent="hexane", fraction=0.55, peak_counts=600_000),
+    Sample(
+        diameter_nm=3.86, sigma=0.07, strain=0.0019, solvent="toluene", fraction=0.40, peak_counts=300_000
+    ),
+    Sample(
+        diameter_nm=4.72, sigma=0.13, strain=0.0012, solvent="toluene", fraction=0.50, peak_counts=800_000
+    ),
+    Sample(diameter_nm=5.67, sigma=0.09, strain=0.0007, solvent="hexane", fraction=0.35, peak_counts=250_000),
+    Sample(
+        diameter_nm=6.91, sigma=0.08, strain=0.0003, solvent="hexane", fraction=0.60, peak_counts=1_000_000
+    ),
 )
 
 

@@ -37,8 +37,7 @@ img { max-width: 100%; height: auto; display: block; margin: .6rem 0 } ul { marg
 """
 
 _EXPLANATION = (
-    "D: number-mean diameter; σ: its relative standard deviation; D_vol = D(1 + σ²)³; in brackets the central 68 % "
-    "interval of the class probabilities. What no training pattern had is not in the intervals."
+    "D: number-mean diameter; σ: its relative standard deviation; D_vol = D(1 + σ²)³; in brackets 68 %: "
 )
 
 
@@ -105,27 +104,23 @@ def write_report(run: Path, output: Path) -> None:
 
 def _sizes(file: Path) -> list[str]:
     """Table and figures of `qd-predict`; beside the truth of patterns that `qdml.example` wrote into the run."""
-    records = _read(file)["results"]
+    content = _read(file)
+    records = content["results"]
     truth = {
         one["file"]: one for known in sorted(file.parent.parent.glob("*/truth.json")) for one in _read(known)
     }
     known = any(Path(record["file"]).name in truth for record in records)
     head = [
         "file",
-        "D (nm)",
-        *(["true"] * known),
-        "D_vol (nm)",
-        *(["true"] * known),
-        "σ (%)",
-        *(["true"] * known),
+        *(cell for name in ("D_vol (nm)", "D (nm)", "σ (%)") for cell in (name, *["true"] * known)),
     ]
     rows = []
     for record in records:
         entry = truth.get(Path(record["file"]).name, {})
         row = [Path(record["file"]).name]
         for name, factor, decimals in (
-            ("diameter_nm", 1, 2),
             ("diameter_volume_nm", 1, 2),
+            ("diameter_nm", 1, 2),
             ("sigma", 100, 1),
         ):
             mean, low, high = (
@@ -137,7 +132,7 @@ def _sizes(file: Path) -> list[str]:
         rows.append([*row, f"{record['pattern']['q_window'][0]:.2f}-{record['pattern']['q_window'][1]:.2f}"])
     parts = [
         _table([*head, "Q (Å⁻¹)"], rows),
-        f'<p class="quiet">{_EXPLANATION}</p>',
+        f'<p class="quiet">{_EXPLANATION}{escape(content["intervals"])}.</p>',
     ]
     for record in records:
         parts.append(_image(file.parent / record["figure"]))
@@ -147,26 +142,18 @@ def _sizes(file: Path) -> list[str]:
 
 def _evaluation(file: Path) -> list[str]:
     """Numbers and figures of `qd-evaluate`."""
+    from qdml.evaluation.summary import class_lines, posterior_lines, stress_lines
+
     metrics = _read(file)
-    rows = []
-    for who, name in (("network", "network"), ("exact classifier", "exact_classifier")):
-        for quantity, title in (("diameter_nm", "size"), ("sigma", "dispersion")):
-            if metrics[name]:
-                score = metrics[name][quantity]
-                rows.append(
-                    [
-                        f"{who}, {title}",
-                        f"{100 * score['accuracy']:.1f} %",
-                        f"{100 * score['worst_cell_accuracy']:.1f} %",
-                        f"{score['mean_absolute_error']['mean']:.3g}" + " nm" * (quantity == "diameter_nm"),
-                        f"{100 * score['expected_calibration_error']:.1f} %",
-                    ]
-                )
+    lines = [
+        *(posterior_lines(metrics["posterior"]) if "posterior" in metrics else []),
+        *(class_lines(metrics["classes"]) if "classes" in metrics else []),
+        *stress_lines(metrics["stress"]),
+    ]
     split = "all patterns" if metrics["split"] == "all" else f"the {metrics['split']} split"
-    what = f"{metrics['samples']} patterns ({split}), {metrics['draws']} times in each of {len(metrics['cells'])} cells"
     return [
-        f"<p>{escape(what)}</p>",
-        _table(["", "right class", "in the worst cell", "mean error", "calibration error"], rows),
+        f"<p>Of {escape(split)}; 1 is an error at the Cramér-Rao bound.</p>",
+        f"<pre>{escape(chr(10).join(lines))}</pre>",
         *map(_image, sorted(file.parent.glob("*.png"))),
         _details(file.name, metrics),
     ]
@@ -175,10 +162,14 @@ def _evaluation(file: Path) -> list[str]:
 def _training(file: Path) -> list[str]:
     """The learning curve and the card of `qd-train`."""
     card = _read(file)
+    answers = "posterior of (ln D_v, ln σ, ε)"
+    if card["task"] == "classes":
+        sizes, dispersions = (len(card["classes"][name]) for name in ("diameter_nm", "sigma"))
+        answers = f"{sizes} classes of size, {dispersions} of dispersion"
     facts = {
         "network": card["architecture"]["name"],
-        "size classes": len(card["classes"]["diameter_nm"]),
-        "dispersion classes": len(card["classes"]["sigma"]),
+        "answers": answers,
+        **(card["trained"] or {}),
         **(card["metrics"] or {}),
     }
     return [*map(_image, sorted(file.parent.glob("*.png"))), _facts(facts), _details(file.name, card)]

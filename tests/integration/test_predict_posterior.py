@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from qdml import example, predict
+from qdml import example, predict, report
 from qdml.checkpoint import load_model, read_card
 from qdml.measured.inference import model_grid
 from qdml.measured.measurement import measurement_of
@@ -298,6 +298,18 @@ def test_a_model_is_made_the_one_of_the_package(
         assert words in page
     arguments = ["--wavelength", WAVELENGTH, "--no-refine", "-o", str(tmp_path / "out")]
     assert predict.main([str(sample), "--model", str(shipped), *arguments]) == 0
+
+
+def test_the_report_shows_posteriors(
+    run_folder: Path, evaluation: Path, sample: Path, tmp_path: Path
+) -> None:
+    arguments = ["--wavelength", WAVELENGTH, "--no-refine", "--model", str(run_folder / "model")]
+    assert predict.main([str(sample), *arguments, "-o", str(run_folder / "sizes")]) == 0
+    assert report.main([str(run_folder), "-o", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    for words in ("ideal, at the bound", "posterior of (ln D_v, ln σ, ε)", sample.name, "<th>true</th>"):
+        assert words in page
+    assert "class probabilities" not in page
 
 
 def test_what_cannot_travel_is_refused(
