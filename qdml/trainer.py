@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -125,6 +125,13 @@ class Trainer:
         moments.sums = self.processes.broadcast(self.processes.sum(moments.sums))
         fit(moments)
 
+    def prepare(self) -> None:
+        """Compile the network, if asked, and let the processes share its gradients (collective, before any step)."""
+        objective: torch.nn.Module = _Objective(self.model, self.config)
+        if self.config.trainer.compile:
+            objective = torch.compile(objective)  # type: ignore[assignment]
+        self._objective = self.processes.wrap(objective)
+
     def run(self) -> Literal["finished", "interrupted"]:
         """Train until the last step or until asked to stop; the state is saved either way.
 
@@ -132,16 +139,13 @@ class Trainer:
             ValueError: a loss or a gradient was not finite; nothing was saved after it.
         """
         trainer, main = self.config.trainer, self.processes.rank == 0
-        objective: torch.nn.Module = _Objective(self.model, self.config)
-        if trainer.compile:
-            objective = torch.compile(objective)  # type: ignore[assignment]
-        self._objective = self.processes.wrap(objective)
+        self.prepare()
         board = self._open_board() if main else None
         started, earlier = time.perf_counter(), self.seconds
         loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=self.processes.device), 0
         with Progress("training", "steps", trainer.steps, first=self.step, shown=main) as progress:
             while self.step < trainer.steps:
-                loss = self._train_step()
+                loss = self.train_step()
                 self.step += 1
                 self.seconds = earlier + time.perf_counter() - started
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
@@ -166,7 +170,7 @@ class Trainer:
             board.close()
         return "finished" if self.step == trainer.steps else "interrupted"
 
-    def _train_step(self) -> torch.Tensor:
+    def train_step(self) -> torch.Tensor:
         """One update; returns the loss of this process's rows (a tensor, so that nothing waits for the device)."""
         self.watch.start(self.step)
         parts = [lane.batch(self.step, self._size) for lane in self.lanes]
@@ -239,10 +243,9 @@ class Trainer:
             for name, value in line.items():
                 if name != "step":
                     board.add_scalar(name, value, self.step)
-        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         _log.info(
             "step %d: loss %.3f, validation loss %.3f, %s%s",
-            self.step, line["train_loss"], line["validation_loss"], shown, " (best)" if better else "",
+            self.step, line["train_loss"], line["validation_loss"], _in_words(values), " (best)" if better else "",
         )  # fmt: skip
 
     @torch.no_grad()
@@ -284,6 +287,24 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.step + 1)
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    """Mean scores of classes or of a posterior."""
+    if "diameter_accuracy" in values:
+        size, dispersion = (100 * values[f"{name}_accuracy"] for name in ("diameter", "sigma"))
+        return f"size {size:.1f} %, dispersion {dispersion:.1f} % of the classes right"
+    inside = ", ".join(f"{100 * value:.0f}" for name, value in values.items() if name.endswith("_in_68"))
+    off = (
+        f"{values[name]:.{digits}f}{unit}"
+        for name, digits, unit in (
+            ("volume_diameter_mae_nm", 3, " nm in the volume mean"),
+            ("diameter_mae_nm", 3, " nm in the number mean"),
+            ("sigma_mae", 4, " in dispersion"),
+            ("strain_mae", 5, " in strain"),
+        )
+    )
+    return f"off by {', '.join(off)}; {inside} % in the intervals of 68 %"
 
 
 def _precision(name: str, device: torch.device) -> tuple[torch.dtype, Callable[[], Any]]:
