@@ -334,7 +334,7 @@ class TrainConfig:
     @property
     def task(self) -> Literal["classes", "posterior"]:
         """What the network answers with."""
-        return "posterior" if isinstance(self.network, PosteriorConfig) else "classes"
+        return "classes" if isinstance(self.network, AllConvConfig | ResidualMlpConfig) else "posterior"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

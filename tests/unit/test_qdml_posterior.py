@@ -5,7 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
+from qdml.config import TrainConfig, read_config
 from qdml.densities import TARGETS, GaussianMixture
 from qdml.losses import pattern_loss, scores
 from qdml.models import build_model
@@ -127,6 +130,18 @@ def flow_config() -> PosteriorFlowConfig:
     values = {name: getattr(config(), name) for name in ("input", "components", "width", "blocks", "mask")}
     told = {"conditions": True, "declared_noise": True}
     return PosteriorFlowConfig(name="posterior_flow", transforms=2, hidden=16, bins=6, **values, **told)
+
+
+@pytest.mark.parametrize("name", ["posterior", "posterior_flow", "posterior_convolutions"])
+def test_every_named_network_needs_no_classes(name: str) -> None:
+    with initialize_config_module("conf", version_base="1.3"):
+        composed = compose("train", overrides=["training=production", f"network={name}", "data.store=none"])
+    read = read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
+    assert read.task == "posterior"
+    model = build_model(read.network, None, 1049, CONDITIONS)
+    weights = sum(weight.numel() for weight in model.parameters())
+    # Of float32, in a package of at most 20 MB.
+    assert 4 * weights < 18e6
 
 
 def test_flow_samples_its_own_density() -> None:
