@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["StressModel", "as_seen", "score_answers", "try_set"]
 
 
+# Users know their resolution to about that (conf/augment/instrument.yaml): so much beyond a range is not outside it.
+_RESOLUTION_ROOM = 0.05
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StressModel:
     """A model, and what its answers need."""
@@ -293,7 +297,7 @@ def _instrument(
     low, high = setup.random.resolution_factor
     factor = max(config.resolution / width, low)
     notes = []
-    if factor > high:
+    if factor > (1 + _RESOLUTION_ROOM) * high:
         notes.append(
             f"beyond the training, where {setup.name} had a resolution of {low * width:.2g} to {high * width:.2g} Å⁻¹"
         )
