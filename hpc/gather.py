@@ -1,4 +1,6 @@
-"""What the array API standard lacks: values of rows at positions of their own, and constants that stay on a device."""
+"""What the array API standard lacks: values of rows at positions of their own, constants that stay on a device, and
+products that are added without a pass over memory of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 import array_api_compat
 
-__all__ = ["constant", "gather"]
+__all__ = ["constant", "gather", "plus_product", "plus_times"]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
@@ -53,3 +55,29 @@ def gather(y: Array, index: Array) -> Array:
     if array_api_compat.is_torch_array(y):
         return y.gather(-1, index)
     return array_api_compat.array_namespace(y).take_along_axis(y, index, axis=-1)
+
+
+def plus_product(z: Array, x: Array, y: Array) -> Array:
+    """Sum z + x y, in one pass over memory where torch can.
+
+    Args:
+        z: (..., n).
+        x: broadcasts with it.
+        y: the same.
+    """
+    if array_api_compat.is_torch_array(z):
+        return z.addcmul(x, y)
+    return z + x * y
+
+
+def plus_times(z: Array, x: Array, factor: float) -> Array:
+    """Sum z + factor x, in one pass over memory where torch can.
+
+    Args:
+        z: (..., n).
+        x: broadcasts with it.
+        factor: a number.
+    """
+    if array_api_compat.is_torch_array(z):
+        return z.add(x, alpha=factor)
+    return z + factor * x

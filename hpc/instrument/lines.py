@@ -23,7 +23,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import constant, gather
+from hpc.gather import constant, gather, plus_product, plus_times
 from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
@@ -98,7 +98,12 @@ def seen(
             offset = xp.clip(offset, min=-xp.astype(point, q.dtype), max=xp.astype(n - 1 - point, q.dtype))
             below = xp.floor(offset)
             term = _read(xp, polynomials, xp.astype(below, xp.int64) + point, offset - below)
-        total = weight * term if total is None else total + weight * term
+        if total is None:
+            total = weight * term
+        elif isinstance(weight, int | float):
+            total = plus_times(total, term, weight)
+        else:
+            total = plus_product(total, weight, term)
     return total
 
 
@@ -128,12 +133,12 @@ def _polynomials(c: Array) -> list[Array]:
     near, far = c1 + c3, c0 + c4
     odd_near, odd_far = c3 - c1, c4 - c0
     return [
-        far + 26 * near + 66 * c2,
-        5 * odd_far + 50 * odd_near,
-        10 * far + 20 * near - 60 * c2,
-        10 * odd_far - 20 * odd_near,
-        5 * far - 20 * near + 30 * c2,
-        c5 - c0 - 5 * (c4 - c1) + 10 * (c3 - c2),
+        plus_times(plus_times(far, near, 26.0), c2, 66.0),
+        5 * plus_times(odd_far, odd_near, 10.0),
+        10 * plus_times(plus_times(far, near, 2.0), c2, -6.0),
+        10 * plus_times(odd_far, odd_near, -2.0),
+        5 * plus_times(plus_times(far, near, -4.0), c2, 6.0),
+        plus_times(plus_times(c5 - c0, c4 - c1, -5.0), c3 - c2, 10.0),
     ]
 
 
@@ -154,5 +159,5 @@ def _read(xp: Any, polynomials: list[Array], below: Array, t: Array) -> Array:
         index = xp.broadcast_to(index, (*both, below.shape[-1]))
     total = gather(polynomials[5], index)
     for a in reversed(polynomials[:5]):
-        total = total * t + gather(a, index)
+        total = plus_product(gather(a, index), total, t)
     return total

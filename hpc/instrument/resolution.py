@@ -39,7 +39,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import constant
+from hpc.gather import constant, plus_product, plus_times
 from hpc.instrument.angles import cos_theta, sin_theta
 from hpc.instrument.ends import continued, fft_length
 
@@ -190,15 +190,19 @@ def broaden(
     case = length, float(step), float(sigma_max), float(gamma_max), extent
     parts, distances = constant(_factors, *case, like=y), _parts(*case)[1]
     spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
-    # Once for all parts.
+    # Once for all parts; the first has the distance 0, where all factors are 1.
     square = -0.5 * sigma**2
     total = None
     for index, r in enumerate(distances):
         seen = xp.fft.irfft(spectrum * parts[index], n=length, axis=-1)[..., pad : pad + n]
-        if r > 0:
-            exponent = (square * r) * r if gamma is None else (square * r - gamma) * r
-            seen = seen * (math.exp(exponent) if isinstance(exponent, float) else xp.exp(exponent))
-        total = seen if total is None else total + seen
+        if total is None:
+            total = seen
+            continue
+        exponent = (square * r) * r if gamma is None else (square * r - gamma) * r
+        if isinstance(exponent, float):
+            total = plus_times(total, seen, math.exp(exponent))
+        else:
+            total = plus_product(total, seen, xp.exp(exponent))
     return total
 
 

@@ -335,3 +335,14 @@ def test_patterns_that_cannot_be_recorded(ideal):
             measure(q, y, instrument, PLAIN, peak_counts=counts)
     with pytest.raises(ValueError, match="below a tenth of the radius"):
         measure(q, y, instrument, sample(displacement_mm=100.0))
+
+
+def test_products_are_added_alike_everywhere() -> None:
+    import torch
+
+    z, x, y = (np.random.default_rng(seed).normal(size=(3, 5)) for seed in range(3))
+    wanted = z + x * y[:, :1], z - 2.5 * x
+    for make in (np.asarray, torch.tensor):
+        got = plus_product(make(z), make(x), make(y[:, :1])), plus_times(make(z), make(x), -2.5)
+        for one, other in zip(got, wanted, strict=True):
+            assert np.asarray(one) == pytest.approx(other, rel=1e-14)
