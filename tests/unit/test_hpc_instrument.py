@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from hpc.gather import plus_product, plus_times
 from hpc.instrument.counts import counting_sigma, peak_scale
 from hpc.instrument.ends import continued, fft_length
 from hpc.instrument.lines import seen
