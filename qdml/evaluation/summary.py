@@ -10,6 +10,14 @@ __all__ = ["class_lines", "posterior_lines", "stress_lines"]
 _NAMES = {"diameter_nm": "size", "sigma": "dispersion"}
 _QUANTITIES = {"diameter_volume_nm": "D_v", "diameter_nm": "D", "sigma": "σ", "strain": "ε"}
 
+# Widths as in `_row`.
+_HEAD = (
+    f"{'':26s}{'rms of error / bound':^23s}  {'median':^11s}   {'truth in 68 % (95 %)':^25s}"
+    + f" {'ranks':>8s} {'σ error':>9s}  {'right class':>15s}",
+    " ".join([f"{'':25s}", *(f"{name:>5s}" for name in ("D_v", "D", "σ", "ε", " D_v", "σ"))])
+    + f"    {'D_v':^12s} {'σ':^12s} {'p':>8s} {'/ spread':>9s}  {'size':>8s}{'σ':>7s}",
+)
+
 
 def class_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Accuracy of classes beside the exact classifier and the published numbers."""
@@ -44,28 +52,34 @@ def posterior_lines(metrics: Mapping[str, Any]) -> list[str]:
     n = {who: metrics["all"][who]["patterns"] for who in metrics["all"]}
     lines = [
         f"{metrics['patterns']} patterns in {len(metrics['cells'])} cells, {n.get('refined', 0)} of them refined",
-        f"{'':24s}{'error over bound':^31s}  {'in 68 / 95 % interval':^23s}  {'ranks':^7s}  σ error  right class",
-        f"{'':24s}{'':2s}D_v     D     σ     ε  median       {'D_v':^11s} {'σ':^11s}  smallest  / prior  size / σ",
+        *_HEAD,
     ]
     titles = {
         "network": "network",
-        "network, refined patterns": "network (those refined)",
+        "network, refined patterns": "network, those refined",
         "refined": "network + refine",
         "ideal": "ideal, at the bound",
     }
-    for who, title in titles.items():
-        if who not in metrics["all"]:
-            continue
-        lines.append(f"{title:24s}{_row(metrics['all'][who])}")
-    for part, title in (("regular", "all but"), ("nearly_degenerate", "only")):
-        for who in ("network", "refined"):
-            if who in metrics[part]:
-                scores = metrics[part][who]
-                lines.append(
-                    f"{who + ', ' + title:24s}{_row(scores)}  D < 3 nm & σ < 8 %: {scores['patterns']}"
-                )
-    lines.append("error over bound of D_v / D / σ / ε by cell, network -> refine; right size class:")
-    lines += [f"  {cell['cell']:22s}{_cell(cell)}" for cell in metrics["cells"]]
+    lines += [f"{t:26s}{_row(metrics['all'][who])}" for who, t in titles.items() if who in metrics["all"]]
+    regular, degenerate = metrics["regular"], metrics["nearly_degenerate"]
+    if degenerate:
+        apart = degenerate["network"]["patterns"]
+        lines.append(f"D < 3 nm & σ < 8 %, nearly degenerate: {apart} patterns apart, then the others")
+        for part in (degenerate, regular):
+            lines += [
+                f"  {titles[who]:24s}{_row(part[who])}" for who in ("network", "refined") if who in part
+            ]
+    lines.append("error / bound (rms) of D_v, D, σ, ε by cell, network -> refine; right size class:")
+    lines += [f"  {cell['cell']:24s}{_cell(cell)}" for cell in metrics["cells"]]
+    mean = metrics["mean_over_cells"]
+    lines.append(
+        f"  {'mean over cells':24s}"
+        + " -> ".join(
+            "  ".join(f"{mean[who][name]:.2f}" for name in _QUANTITIES)
+            for who in ("network", "refined")
+            if who in mean
+        )
+    )
     seconds = ", ".join(
         f"{name} {1e3 * value:.3g} ms" for name, value in metrics["seconds_per_pattern"].items()
     )
@@ -109,24 +123,26 @@ def stress_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _row(scores: Mapping[str, Any]) -> str:
-    ratio, coverage = scores["error_over_bound"], scores["coverage"]
-    median = max(scores["median_error_over_bound"].values())
+    ratio, median, coverage = (
+        scores[name] for name in ("error_over_bound", "median_error_over_bound", "coverage")
+    )
     ratios = " ".join(f"{ratio[name]:5.2f}" for name in _QUANTITIES)
+    medians = " ".join(f"{median[name]:5.2f}" for name in ("diameter_volume_nm", "sigma"))
     covered = " ".join(
-        f"{100 * coverage[name]['68']:4.1f} / {100 * coverage[name]['95']:4.1f}"
+        f"{100 * coverage[name]['68']:5.1f} ({100 * coverage[name]['95']:4.1f})"
         for name in ("diameter_volume_nm", "sigma")
     )
-    smallest = min(scores["rank_p_value"].values())
     return (
-        f"{ratios} {median:6.2f}   {covered}  {smallest:8.1g}  {scores['sigma_over_prior']:7.2f}  "
-        f"{_number(scores['size_accuracy'])} / {_number(scores['dispersion_accuracy'])}"
+        f"{ratios}  {medians}   {covered} {min(scores['rank_p_value'].values()):8.1g} "
+        f"{scores['sigma_over_prior']:9.2f}  {_number(scores['size_accuracy']):>8s}"
+        f"{_number(scores['dispersion_accuracy']):>7s}"
     )
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
     def ratios(who: str) -> str:
         values = cell[who]["error_over_bound"]
-        return " / ".join(f"{values[name]:.2f}" for name in _QUANTITIES)
+        return "  ".join(f"{values[name]:.2f}" for name in _QUANTITIES)
 
     text = ratios("network")
     size = _percent(cell["network"]["size_accuracy"])
