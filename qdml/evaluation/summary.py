@@ -11,11 +11,15 @@ _NAMES = {"diameter_nm": "size", "sigma": "dispersion"}
 _QUANTITIES = {"diameter_volume_nm": "D_v", "diameter_nm": "D", "sigma": "σ", "strain": "ε"}
 
 # Widths as in `_row`.
+_ABOVE = (" " * 25, f"{'rms of error / bound':^23s} ", f"{'median':^11s}  ", f"{'truth in 68 % (95 %)':^25s}")
+_BELOW = (
+    " " * 25,
+    *(f"{name:>5s}" for name in ("D_v", "D", "σ", "ε", " D_v", "σ")),
+    f"   {'D_v':^12s} {'σ':^12s}",
+)
 _HEAD = (
-    f"{'':26s}{'rms of error / bound':^23s}  {'median':^11s}   {'truth in 68 % (95 %)':^25s}"
-    + f" {'ranks':>8s} {'σ error':>9s}  {'right class':>15s}",
-    " ".join([f"{'':25s}", *(f"{name:>5s}" for name in ("D_v", "D", "σ", "ε", " D_v", "σ"))])
-    + f"    {'D_v':^12s} {'σ':^12s} {'p':>8s} {'/ spread':>9s}  {'size':>8s}{'σ':>7s}",
+    " ".join([*_ABOVE, f"{'ranks':>8s} {'σ error':>9s}  {'right class':>15s}"]),
+    " ".join([*_BELOW, f"{'p':>8s} {'/ spread':>9s}  {'size':>8s}{'σ':>7s}"]),
 )
 
 
