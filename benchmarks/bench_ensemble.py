@@ -6,12 +6,15 @@ One record for each tolerance of the compression: modes, the error that the basi
 its patterns from those that qd-simulate wrote into the store, as fractions of the peak. Then patterns per second on one
 CPU core or on one GPU: means over sizes (`qdml.basis`), clean patterns (`qdml.synthesis`), and observations of the
 recipe `instrument`, everything included. `flops_per_pattern` are those of the two products of the basis: with the
-float32 rate of a device they give its ceiling. Without --store, a small one is simulated first.
+float32 rate of a device they give its ceiling. `cpu_us_per_pattern` is the least time that the core itself was busy: on
+a machine that others use, too, it says more than the clock. Without --store, a small one is simulated first.
 """
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,13 +95,24 @@ def main(words: Sequence[str] | None = None) -> None:
                 result={
                     "patterns_per_s": batch / timing["median_s"],
                     "flops_per_pattern": float(np.mean(products)),
+                    "cpu_us_per_pattern": 1e6 * busy_seconds(work) / batch,
                 },
                 timing=timing,
             )
 
 
+def busy_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
+    """The least CPU time of some repeats."""
+    found = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
 def samples(store: Store, n: int, device: torch.device, *, intensity: bool = False) -> Rows:
-    """Random samples of a store, so many that none is there twice or all of them again and again."""
+    """Random samples of a store; where it has fewer, the same ones again."""
     order = np.random.default_rng(0).permutation(store.n_samples)[:n]
     rows = read_rows(store, np.sort(order), device, intensity=intensity)
     return rows.take(torch.arange(n, device=device) % len(rows))
