@@ -103,7 +103,7 @@ def refine(
     variants: tuple[int, ...] = (0,),
     model_error: float = 0.0,
     steps: int = STEPS,
-    rows: int = 16,
+    rows: int = 64,
 ) -> Refined:
     """Fit every pattern of a batch.
 
@@ -117,7 +117,7 @@ def refine(
         variants: hypotheses about the structure; the one with the largest evidence is kept.
         model_error: φ.
         steps: most steps of a search.
-        rows: patterns at a time.
+        rows: patterns at a time: derivatives of many cost a tenth of those of one.
 
     Raises:
         ValueError: starts, settings and patterns are not of one number; a pattern has no visible point.
@@ -234,9 +234,14 @@ def _result(search: Search) -> Refined:
     residual = weight.sqrt() * (rows.y - search.model)
     cost = search.cost(theta, search.model, weight, index)
     # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
-    known = torch.zeros_like(search.known)
-    known[:_N] = search.prior.information
-    matrix = search.matrix.clone()
+    # Latents between bounds do too, straight in what they stand for.
+    known = search.known.clone()
+    known[:_N] = search.prior.information.to(known)
+    straight = torch.ones_like(theta)
+    straight[:, _N:-1] = rows.recipe.space.straight(theta[:, _N:-1])
+    straight = straight[:, search.columns]
+    matrix = search.matrix - torch.diag(search.known[search.columns])
+    matrix = matrix * straight[:, :, None] * straight[:, None, :]
     matrix.diagonal(dim1=1, dim2=2).add_(known[search.columns])
     scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
     unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
@@ -245,7 +250,7 @@ def _result(search: Search) -> Refined:
     inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
     log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
     # Unknowns use up points by as much as data rather than the prior fix them.
-    fixed = (inverse.diagonal(dim1=1, dim2=2) * (search.known + known)[search.columns]).sum(dim=1)
+    fixed = (inverse.diagonal(dim1=1, dim2=2) * known[search.columns]).sum(dim=1)
     degrees = (rows.mask.sum(dim=1) - inverse.shape[1] + fixed).clamp(min=1)
     chi2 = search.unit * (residual**2).sum(dim=1) / degrees
     targets = torch.nonzero(search.free[: len(TARGETS)])[:, 0]

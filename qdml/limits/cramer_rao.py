@@ -6,9 +6,10 @@ I with respect to all unknowns, the Bayesian information and the bound on the co
     F = Jᵀ diag(m r/I) J + prior,        cov >= F⁻¹
 
 (H. L. Van Trees, Detection, Estimation, and Modulation Theory I, 2.4; F at one point rather than its mean over the
-prior). Every latent is a standard normal number: 1 on the diagonal. Main parameters are uniform between bounds
-(`qdml.limits.unknowns`). The scale of a pattern is not known: a column I without prior. What is asked for is the block
-of the targets in F⁻¹: all the rest is marginalised.
+prior). Every latent has variance 1, whether it is a normal number or the position between two bounds
+(`LatentSpace.straight`): 1 on the diagonal. Main parameters are uniform between bounds (`qdml.limits.unknowns`). The
+scale of a pattern is not known: a column I without prior. What is asked for is the block of the targets in F⁻¹: all
+the rest is marginalised.
 
 Valid where the posterior is nearly normal. Where it is not (dispersion of small dots with few photons, parameters near
 the ends of their ranges) an estimator may be better than F⁻¹ at one point, never on average over the range.
@@ -83,6 +84,7 @@ def cramer_rao(
             raise ValueError(
                 f"cramer_rao: derivatives of pattern {row} must be finite; its dots are {values}"
             )
+        slopes_BQU[..., len(MAIN) :] *= recipe.space.straight(z_BL[part])[:, None, :]
         intensity_BQ = expected.intensity
         weight_BQ = expected.mask * expected.rate / intensity_BQ.clamp(min=1e-12)
         # The unknown scale.

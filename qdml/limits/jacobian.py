@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["recipe_jacobian"]
 
-# Tangents that are pushed through together: more fill the cache of a core, fewer leave it waiting.
-_TANGENTS = 8
+# Patterns times tangents that are pushed through together. More fill the cache of a core, fewer spend their time in
+# Python: 0.5 s for one pattern whatever is asked for, 45 ms for each of 48.
+_TOGETHER, _LEAST = 512, 8
 
 
 def recipe_jacobian(
-    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor, *, tangents: int = _TANGENTS
+    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor, *, tangents: int | None = None
 ) -> tuple[Expected, torch.Tensor]:
     """The expected pattern and its derivatives.
 
@@ -37,11 +38,12 @@ def recipe_jacobian(
         main: dots.
         setting: what is known of the measurements.
         z_BL: latents.
-        tangents: how many are pushed through at a time.
+        tangents: how many are pushed through at a time; None for as many as the number of patterns suggests.
 
     Returns:
         what is expected, and (B, Q, N + L) float32 derivatives of its intensity with respect to `MAIN` and z.
     """
+    tangents = max(_LEAST, _TOGETHER // max(1, len(z_BL))) if tangents is None else tangents
     values_BN, variant_B = values_of(main).float(), main.variant
     expected = recipe.expected(main_of(values_BN, variant_B), setting, z_BL)
     y_BQ, mask_BQ = expected.intensity, expected.mask

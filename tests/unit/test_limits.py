@@ -77,6 +77,7 @@ def test_bound_is_the_marginal_of_the_inverse_information() -> None:
     # ln b is known: no column. The scale is not: a column without prior.
     slopes = torch.cat([slopes[..., :3], slopes[..., 4:], intensity[..., None]], dim=2)
     diagonal = torch.cat([prior().information[:3], torch.ones(len(recipe.space)), torch.zeros(1)])
+    slopes[..., 3:-1] *= recipe.space.straight(z_BL)[:, None, :]
     for row in range(3):
         matrix = slopes[row].T @ (slopes[row] * (recipe.photons / intensity[row])[:, None]) + torch.diag(
             diagonal
@@ -152,3 +153,15 @@ def test_derivatives_that_are_not_finite_are_named() -> None:
     z_BL[1, 0] = math.nan
     with pytest.raises(ValueError, match="derivatives of pattern 1 must be finite"):
         cramer_rao(recipe, main, setting, z_BL, prior())
+
+
+def test_where_a_latent_lies_between_its_bounds_does_not_make_it_better_known() -> None:
+    recipe, main, setting, z_BL = scene(photons=100.0)
+    errors = []
+    for z in (0.0, 2.5):
+        z_BL[:, 0] = z
+        latent = recipe.space.straight(z_BL)[0, 0] * math.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+        # dΦ/dv = 1/√12 at both ends.
+        errors.append(float(latent))
+    assert errors == pytest.approx([1 / math.sqrt(12)] * 2, rel=1e-5)
+    assert bool((recipe.space.straight(z_BL)[:, 1:] == 1).all())
