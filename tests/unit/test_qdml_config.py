@@ -104,14 +104,18 @@ REFUSED_BY_INSTRUMENT = {
     "augment.instruments.2.fraction": ([0, 0.5], "fraction must be"),
     "augment.instruments.1.weight": (0, r"instruments\[synchrotron_area\].weight must be > 0"),
     "augment.dots.correlation": ([0, 1.1], "correlation must be"),
-    "augment.dots.smooth_share": (1.5, "smooth_share must lie in 0 to 1"),
+    "augment.dots.b_ratio": ([2.5, 0.9], "b_ratio must be"),
     "augment.dots.texture_blend": (0, "texture_blend must be > 0"),
-    "augment.dots.model_error": (-0.1, "model_error must be >= 0"),
+    "augment.dots.texture_to": (0, "texture_to must be > 0"),
+    "augment.dots.model_error": ([0, 0.01], "model_error must be"),
+    "augment.instruments.0.ranges": ({"zero": [0, 1]}, "ranges may hold .*'zero_deg'.* got 'zero'"),
+    "augment.basis_tolerance": (0, "basis_tolerance must lie in 0 to 0.1"),
+    "augment.resolution_error": (-0.1, "resolution_error must be >= 0"),
     "augment.surroundings.background_share": ([0.0, 2.0], "background_share must be"),
     "augment.surroundings.solvents": ([], "at least one solvent"),
     "augment.surroundings.solvents.0.name": ("ether", "'ether' is not one of the liquids .*hexane"),
     "augment.surroundings.containers": (["paper"], "'paper' is not one of .*kapton"),
-    "augment.surroundings.mixed": (0, "mixed must be >= 1"),
+    "augment.surroundings.mixing": (-1, "mixing must be >= 0"),
 }
 
 
