@@ -86,7 +86,7 @@ class LatentSpace:
         return found
 
     def straight(self, z_BL: torch.Tensor) -> torch.Tensor:
-        """(B, L) dz/dv of unknowns v of variance 1 that are straight in what they stand for: √12 Φ(z) of what is uniform.
+        """(B, L) dz/dv of unknowns v of variance 1, straight in what they stand for: √12 Φ(z) of what is uniform.
 
         Far from z = 0, Φ(z) hardly changes with z, though the number that it stands for is no better known there.
         """
