@@ -13,6 +13,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,9 @@ import torch
 from qdml.answers import targets_of
 from qdml.augmentation.recipe import Main, Recipe, Setting
 from qdml.augmentation.recipes import build_recipe
+from qdml.basis_file import BASIS_FILE, read_basis
 from qdml.checkpoint import training_config
-from qdml.dataset import Rows, lane_generator, read_rows
+from qdml.dataset import Rows, fingerprint, lane_generator, read_rows
 from qdml.densities import GaussianMixture
 from qdml.evaluation.samples import choose_samples, prior_rows
 from qdml.evaluation.scores import Scored, group_scores, ideal_answers, score
@@ -141,7 +143,7 @@ def try_posterior(
     training = training_config(card)
     classes = training.classes or config.classes
     rows = _rows(store, card, config, device)
-    recipe = build_recipe(training.augment, store, device)
+    recipe = _recipe(card, store, config.model, device)
     q = torch.as_tensor(store.q)
     drawn = []
     for cell, name in enumerate(recipe.cells):
@@ -215,6 +217,15 @@ def try_posterior(
         seconds=seconds,
     )
     return trial, recipe
+
+
+def _recipe(card: dict[str, Any], store: Store, folder: str, device: torch.device) -> Recipe:
+    """The world of the training; with the basis of the model's folder for its own store, which takes no time."""
+    augment = training_config(card).augment
+    own = fingerprint(store) == card["store"]["fingerprint"] and (Path(folder) / BASIS_FILE).is_file()
+    if own and augment.name == "instrument":
+        return build_recipe(augment, read_basis(folder, device), device)
+    return build_recipe(augment, store, device)
 
 
 def _rows(store: Store, card: dict[str, Any], config: EvaluateConfig, device: torch.device) -> Rows:
