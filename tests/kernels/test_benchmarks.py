@@ -86,6 +86,47 @@ def test_ensemble_benchmark(
         sys.modules.pop(name, None)
 
 
+def test_training_benchmark(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    benchmark = import_module("bench_training")
+    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [one["config"]["precision"] for one in records] == ["float32", "bfloat16"]
+    for one in records:
+        result = one["result"]
+        parts = sum(result[f"{part}_ms"] for part in ("draw", "world", "network", "optimiser"))
+        assert result["step_ms"] == pytest.approx(parts)
+        assert 1 <= result["with_rows_over_fixed_rows"] < result["with_data_over_fixed_batch"]
+    first, second = (one["result"]["loss_after_16"] for one in records)
+    assert first == pytest.approx(second, abs=0.05)
+    for name in ("common", "bench_augmentation", "bench_training"):
+        sys.modules.pop(name, None)
+
+
+def test_ablations(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    import_module("bench_augmentation").small_store(tmp_path / "store.zarr")
+    small = ("network.components=50", "network.width=16", "network.blocks=1")
+    inside = ("data.diameter_nm=[2.5,5]", "data.sigma=[0.05,0.1]", "data.strain=[-0.001,0.004]")
+    words = ["--quick", "--device", "cpu", "--store", str(tmp_path / "store.zarr"), "--variants", "0", "7"]
+    words += ["--markdown", str(tmp_path / "table.md"), "--overrides", "data.variants=null", *small, *inside]
+    import_module("ablations").main(words)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["config"]["variant"] for one in records] == ["as it is", "spline flow"]
+    for one in records:
+        assert one["result"]["steps"] > 45 and one["result"]["step_ms"] > 0
+        # Better than an answer that knows nothing but the range, whose standard deviation is 0.2.
+        assert 0 < one["result"]["size_rmse"] < 0.2
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[-2].startswith("| as it is | ") and lines[-1].startswith("| spline flow | ")
+    for name in ("common", "bench_augmentation", "ablations"):
+        sys.modules.pop(name, None)
+
+
 def test_pair_kernel_benchmark(
     on_cpu: Callable[..., Device],
     repo_root: Path,
