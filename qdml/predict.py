@@ -84,6 +84,19 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="whether a fit goes on from the network's posterior (default: yes, where the model is one of posteriors)",
     )
+    parser.add_argument(
+        "--q-min",
+        type=float,
+        default=1.2,
+        metavar="Q",
+        help="a model of posteriors is not shown what lies below: neighbouring dots interfere there (default: 1.2 1/Å)",
+    )
+    parser.add_argument(
+        "--all-shapes",
+        action="store_true",
+        help="fit every shape that the model knows and keep the one with the largest evidence; each takes as long "
+        "again (default: its first one, spheres)",
+    )
     unit = parser.add_argument_group("what the first column is; there is no default")
     unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
     unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
@@ -179,14 +192,21 @@ def _posteriors(
         resolution_factor=options.resolution,
     )
     recipe = None if options.refine is False else load_recipe(folder, card)
-    answer_of = partial(answer_posterior, module, card, measurement=measurement, recipe=recipe)
+    answer_of = partial(
+        answer_posterior,
+        module,
+        card,
+        measurement=measurement,
+        recipe=recipe,
+        all_shapes=options.all_shapes,
+    )
 
     def size_and_draw(pattern: Pattern, on_grid: OnGrid, figure: Path) -> PosteriorAnswer:
         answer = answer_of(pattern, on_grid)
         draw_posterior(figure, answer)
         return answer
 
-    return measurement.window(card), size_and_draw
+    return measurement.window(card, options.q_min), size_and_draw
 
 
 def _read_all(

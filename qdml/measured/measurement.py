@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from qdml.measured.patterns import OnGrid
     from qdml.observation import Observation
 
-__all__ = ["Measurement", "measurement_of", "observation_of"]
+__all__ = ["Q_MIN", "Measurement", "measurement_of", "observation_of"]
+
+#: Below it neighbouring dots interfere, which is in no training [Å⁻¹]; as in conf/fit.
+Q_MIN = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +93,11 @@ class Measurement:
             mask=torch.as_tensor(pattern.mask, dtype=torch.float32)[None],
         )
 
-    def window(self, card: Mapping[str, Any]) -> tuple[float, float]:
-        """First and last Q that any pattern of this instrument had in the training of a model [Å⁻¹]."""
+    def window(self, card: Mapping[str, Any], q_min: float = Q_MIN) -> tuple[float, float]:
+        """First and last Q that any pattern of this instrument had in the training of a model, from q_min on [Å⁻¹]."""
         trained = card["windows"][self.index]
-        return max(card["q"]["min"], trained["first"][0]), min(card["q"]["max"], trained["last"][1])
+        first = max(card["q"]["min"], trained["first"][0], q_min)
+        return first, min(card["q"]["max"], trained["last"][1])
 
     def photons(self, pattern: OnGrid, step: float) -> float:
         """At the highest point of the pattern, of one step of the instrument, as if angles were small.

@@ -82,7 +82,7 @@ class PosteriorAnswer:
         first = self.network.estimates
         volume, number, sigma = (first[name] for name in ("diameter_volume_nm", "diameter_nm", "sigma"))
         return (
-            f"{said}, residual {self.refinement.misfit:.1f} times the noise",
+            f"{said}; fit of {self.refinement.variant}: residual {self.refinement.misfit:.1f} × noise and model error",
             f"network: D_vol {volume.text(2)}, D {number.text(2)} nm, σ {sigma.text(1, factor=100)} %",
         )
 
@@ -122,6 +122,7 @@ def answer_posterior(
     *,
     measurement: Measurement,
     recipe: Recipe | None,
+    all_shapes: bool = False,
 ) -> PosteriorAnswer:
     """Size one pattern and check the answer against it.
 
@@ -132,6 +133,7 @@ def answer_posterior(
         on_grid: the same on the Q grid of the card.
         measurement: what is known of it.
         recipe: the world of the training, to refine the answer; None for the network's answer alone.
+        all_shapes: whether the fit tries every shape that the model knows.
     """
     q = model_grid(card)
     observation = measurement.observe(on_grid)
@@ -139,7 +141,7 @@ def answer_posterior(
     refinement = None
     if recipe is not None:
         setting = measurement.setting(on_grid, float(q[1] - q[0]))
-        refinement = refine_pattern(recipe, observation, setting, network.density, q=q)
+        refinement = refine_pattern(recipe, observation, setting, network.density, q=q, all_shapes=all_shapes)
     if refinement is not None:
         comparison = refinement.comparison
     else:
