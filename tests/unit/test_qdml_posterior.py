@@ -224,6 +224,17 @@ def test_bfloat16_blurs_neither_whitening_nor_density() -> None:
     assert ((density.moments()[0] - exact.moments()[0]).abs() < 0.05 * scale).all()
 
 
+def test_it_compiles_as_one_graph() -> None:
+    model, x, targets = fitted(), inputs(), torch.zeros(8, 3)
+
+    def loss(given: NetworkInput) -> torch.Tensor:
+        return -model(given).log_prob(targets)
+
+    # The backend decides about kernels; whether anything has to be asked of the host is decided before it.
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x), loss(x), rtol=1e-5)
+
+
 def rows_of(targets_BT: torch.Tensor) -> SimpleNamespace:
     volume, sigma = targets_BT[:, 0].exp(), targets_BT[:, 1].exp()
     return SimpleNamespace(
