@@ -131,6 +131,8 @@ class Posterior(nn.Module):
                 "network.mask needs an input with a mask channel; choose network.input=log_smooth or area_mask"
             )
         self.mask, self.conditions = mask, conditions
+        # Training needs exact densities; those who use a model ask for moments, cuts and classes.
+        self.closed_form = False
         self.whitening = Whitening(n_q, components, declared_noise=declared_noise)
         self.condition_mean = nn.Parameter(torch.zeros(n_conditions), requires_grad=False)
         self.condition_spread = nn.Parameter(torch.ones(n_conditions), requires_grad=False)
@@ -184,5 +186,6 @@ class Posterior(nn.Module):
         return self.norm(y_BW)
 
     def forward(self, inputs: NetworkInput) -> GaussianMixture | FlowDensity:
-        """The density of each pattern."""
-        return self.head(self.features(inputs))
+        """The density of each pattern; with `closed_form`, a flow as the mixture that stands for it."""
+        density = self.head(self.features(inputs))
+        return density.mixture() if self.closed_form and isinstance(density, FlowDensity) else density
