@@ -33,8 +33,8 @@ _SOFTWARE = ("debye-dots", "numpy", "numba", "scipy", "periodictable", "xraydb",
 # splines between points, the second line of a doublet (0.04 at 14 Å⁻¹), a shifted zero (0.05 for 0.3° and Mo).
 _BEYOND = 0.2
 # Fraction of an ensemble's atoms in dots so large that the step of Q need not follow their longest distances: these are
-# a small part of few dots' pairs. Patterns between the points are then still right to 3e-5 of the peak (PbS spheres and
-# octahedra, 12 nm, 0.0125 Å⁻¹; splines of `hpc.instrument.lines`).
+# a small part of few dots' pairs. Patterns between the points are then right to 1e-3 of the peak, and most of them to
+# 1e-5 (experiment=production; splines of `hpc.instrument.lines`).
 _RARE = 0.1
 
 
