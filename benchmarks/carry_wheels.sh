@@ -15,7 +15,7 @@ limit_mib=60
 # As in constraints/cpu.txt. hydra-core needs antlr4, which is published as source only: built here.
 packages=(
     array-api-compat ase donfig gemmi google-crc32c hydra-core mpich numcodecs omegaconf periodictable xraydb
-    xraylib zarr
+    xraylib zarr zuko
     platformdirs SQLAlchemy     # of xraydb
 )
 from_source=(antlr4-python3-runtime)

@@ -6,7 +6,9 @@
 #   bash benchmarks/on_gpu.sh --list                          the steps, their commands, and the tests that need a GPU
 #
 # Writes RESULTS_FOLDER/on_gpu.md (Markdown, with the records as JSON lines at its end). Logs and data go to build/on_gpu
-# (or $QD_WORK), which is emptied first. A step that fails does not stop the later ones; the exit status is 1 if any failed.
+# (or $QD_WORK), which is emptied first; the store and the model of train-production-gpu go to build/production (or
+# $QD_KEPT) and stay, so that a later run continues the training. A step that fails does not stop the later ones; the
+# exit status is 1 if any failed.
 # The steps come by value: all of them together have $QD_LIMIT_S seconds (540; 0 is no limit, as in a dry run), and those
 # that the time does not reach are left out.
 # Packages that the machine lacks are installed there from build/wheels (benchmarks/carry_wheels.sh); no network is used.
@@ -15,7 +17,8 @@ cd "$(dirname "$0")/.."
 
 # ------------------------------------------------------------------------------------------------------------- steps
 # step NAME (cpu|gpu) DESCRIPTION, commands on standard input. They run in the root of the repository with: $work a folder
-# for data, $records the file of JSON lines, $experiment and $quick the size of the run. Status 77: a tool is missing.
+# for data, $kept one that is not emptied, $records the file of JSON lines, $experiment and $quick the size of the run,
+# $left_s the seconds that are left (0: no limit). Status 77: a tool is missing.
 steps=()
 declare -A needs describes commands
 step() {
@@ -57,6 +60,18 @@ step ensemble-benchmark-gpu gpu "Patterns per second from a compressed basis on 
 python3 benchmarks/bench_ensemble.py --device cuda --output "$records" $quick
 END
 
+step simulate-production-gpu gpu "The basis of endless dots: five shapes up to 25 nm" << 'END'
+python3 -m hpc.simulate experiment=production device=cuda store.path="$kept/store.zarr"
+END
+
+step ensemble-benchmark-gpu gpu "Endless dots on the GPU: patterns per second, and how exact" << 'END'
+python3 benchmarks/bench_ensemble.py --device cuda --store "$kept/store.zarr" --output "$records" $quick
+END
+
+step training-benchmark-gpu gpu "A training step in float32 and bfloat16, with and without torch.compile" << 'END'
+python3 benchmarks/bench_training.py --device cuda --store "$kept/store.zarr" --output "$records" $quick
+END
+
 step sanitizer-memcheck gpu "No access outside memory, by compute-sanitizer" << 'END'
 command -v compute-sanitizer || { echo "compute-sanitizer is not on this machine"; exit 77; }
 QD_REQUIRE_GPU=1 compute-sanitizer --tool memcheck --error-exitcode 1 python3 -m pytest -q -m gpu -p no:cacheprovider \
@@ -93,9 +108,33 @@ python3 -m torch.distributed.run --standalone --nproc-per-node gpu -m qdml.train
 tail -n 1 "$work/model-gpu/metrics.jsonl"
 END
 
+step train-production-gpu gpu "Training of the posterior on every instrument: one part, with three quarters of the time that is left" << 'END'
+# The next run of this step goes on where this one stopped. What was kept in $kept is what it needs.
+python3 -m hpc.simulate experiment=production device=cuda store.path="$kept/store.zarr"
+minutes=$(python3 -c "print(${left_s:-0} * 0.75 / 60 or 'null')")
+python3 -m qdml.train experiment=production device=cuda data.store="$kept/store.zarr" output="$kept/model" \
+    trainer.stop_after_minutes=$minutes || [ $? = 75 ]
+tail -n 1 "$kept/model/metrics.jsonl"
+END
+
 step train-cpu cpu "Training in two DDP processes over gloo, in float32" << 'END'
 python3 -m torch.distributed.run --standalone --nproc-per-node 2 -m qdml.train experiment=$experiment device=cpu \
     trainer.precision=float32 trainer.steps=40 trainer.evaluate_every=20 data.store="$work/cpu.zarr" output="$work/model-cpu"
+END
+
+step train-parts-cpu cpu "A posterior on endless dots in two parts: the same command goes on" << 'END'
+python3 -m hpc.simulate experiment=smoke device=cpu store.path="$work/smoke.zarr"
+for part in 1 2; do
+    python3 -m qdml.train experiment=smoke data=ensemble network=posterior optim=muon device=cpu \
+        data.diameter_nm=[2,3] data.sigma=[0.05,0.1] data.strain=[-0.002,0.004] data.b_scale=[1,1] network.input=area_mask \
+        network.components=60 network.width=64 trainer.steps=100000 trainer.threads=1 trainer.stop_after_minutes=0.1 \
+        data.store="$work/smoke.zarr" output="$work/model-parts" | tee "$work/part-$part.log" || [ $? = 75 ]
+done
+grep "resuming at step" "$work/part-2.log"
+END
+
+step training-benchmark-cpu cpu "A training step on one CPU core" << 'END'
+python3 benchmarks/bench_training.py --device cpu --output "$records" --quick
 END
 
 step kernel-tests cpu "Kernels compiled by nvcc, executed on the CPU, compared integer for integer" << 'END'
@@ -146,6 +185,7 @@ done
 # ------------------------------------------------------------------------------------------------------- environment
 root=$PWD
 work=${QD_WORK:-$root/build/on_gpu}
+kept=${QD_KEPT:-$root/build/production}
 records=$work/records.jsonl
 rm -rf "$work"
 mkdir -p "$work" "$results"
@@ -169,7 +209,7 @@ install_wheels() {
 }
 
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 MPLBACKEND=Agg
-needed='import array_api_compat, ase, gemmi, google_crc32c, hydra, xraydb, xraylib, zarr; import importlib.metadata as m; m.version("debye-dots")'
+needed='import array_api_compat, ase, gemmi, google_crc32c, hydra, xraydb, xraylib, zarr, zuko; import importlib.metadata as m; m.version("debye-dots")'
 if ! { python3 -c "$needed" && command -v mpiexec; } > /dev/null 2>&1; then
     echo "== install: packages from build/wheels"
     if [ -d build/wheels ] && install_wheels > "$work/install.log" 2>&1; then
@@ -192,7 +232,7 @@ if [ $mode = dry-run ]; then
 else
     experiment=allara2024 quick= limit=${QD_LIMIT_S:-540}
 fi
-export work records experiment quick
+export work kept records experiment quick
 
 # --------------------------------------------------------------------------------------------------------------- run
 for name in "${chosen[@]}"; do
@@ -209,7 +249,7 @@ for name in "${chosen[@]}"; do
     fi
     echo "== $name: ${describes[$name]}"
     began=$SECONDS
-    timeout $left bash -euo pipefail -c "${commands[$name]}" 2>&1 | tee "$work/$name.log"
+    left_s=$left timeout $left bash -euo pipefail -c "${commands[$name]}" 2>&1 | tee "$work/$name.log"
     case ${PIPESTATUS[0]} in
         0) outcome=passed ;;
         77) outcome="tool is missing" ;;

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qdml.distributed import Processes
     from qdml.trainer import Trainer
 
-__all__ = ["EXIT_REQUEUE", "main", "train"]
+__all__ = ["EXIT_REQUEUE", "main", "read_inputs", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
 
     folder, problem, inputs = ModelFolder(config.output), None, None
     try:
-        inputs = _inputs(config, processes)
+        inputs = read_inputs(config, processes)
     except ValueError as error:
         problem = error
     processes.agree(problem)
@@ -146,7 +146,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     return 0 if outcome == "finished" else EXIT_REQUEUE
 
 
-def _inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane], Recipe]:
+def read_inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane], Recipe]:
     """The store, this process's lanes, and the recipe."""
     from hpc.store import open_store
     from qdml.augmentation.recipes import build_recipe

@@ -154,14 +154,14 @@ class Trainer:
                 last = self.step == trainer.steps
                 look = self.step % trainer.evaluate_every == 0 or last
                 if look or self._finite.full:
-                    self._finite.check(self.processes, self._rows)
+                    self.check()
                 if look:
                     self._look(float(loss_sum) / loss_count, board)
                     loss_sum, loss_count = torch.zeros_like(loss_sum), 0
                 stop = self.processes.any(self._stop_requested())
                 save = self.step % trainer.checkpoint_every == 0 or last or stop
                 if save:
-                    self._finite.check(self.processes, self._rows)
+                    self.check()
                 if main and save:
                     self._save()
                 if stop and not last:
@@ -201,6 +201,14 @@ class Trainer:
             optimizer.step()
         self.watch.lap("optimiser")
         return loss.detach().double()
+
+    def check(self) -> None:
+        """Make sure that everything since the last check was finite (collective).
+
+        Raises:
+            ValueError: it was not; the message names the first batch.
+        """
+        self._finite.check(self.processes, self._rows)
 
     def _rows(self, step: int, lane: int) -> Rows:
         """The rows that a lane of this process gave in a step."""

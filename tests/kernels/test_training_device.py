@@ -17,7 +17,7 @@ from qdml.config import TrainConfig, read_config
 from qdml.distributed import join_processes
 from qdml.models import build_model
 from qdml.observation import CONDITIONS
-from qdml.train import _inputs
+from qdml.train import read_inputs
 from qdml.trainer import Trainer
 
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=pytest.mark.gpu("torch"))]
@@ -52,7 +52,7 @@ def losses(store: Path, folder: Path, device: str, *overrides: str, steps: int =
     config = read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
     with join_processes(device) as processes:
         torch.manual_seed(0)
-        from_store, lanes, recipe = _inputs(config, processes)
+        from_store, lanes, recipe = read_inputs(config, processes)
         trainer = Trainer(
             config,
             processes=processes,
