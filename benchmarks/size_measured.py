@@ -57,10 +57,8 @@ class Sized:
     """From the name [nm]."""
     instrument: str
     answers: Mapping[str, Answer]
-    misfit: float
-    """Residual of the fit over counting noise."""
-    widened: float
-    """By which its intervals have been widened."""
+    model_error: float
+    """That the fit's residual shows."""
     doubts: tuple[str, ...]
 
 
@@ -126,8 +124,7 @@ def size(
             ),
             "qd-fit": _fit(pattern, known),
         },
-        misfit=answer.refinement.misfit,
-        widened=float(np.sqrt(answer.refinement.unit)),
+        model_error=answer.refinement.model_error,
         doubts=answer.doubts,
     )
 
@@ -216,7 +213,7 @@ def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|---|",
             *(f"| {method} {_numbers(answer, one.size)}" for method, answer in one.answers.items()),
             "",
-            f"Fit: residual {one.misfit:.1f} times the counting noise, intervals widened {one.widened:.1f} times.",
+            f"Fit with a model error of {100 * one.model_error:.1f} %.",
             *(f"- {doubt}" for doubt in one.doubts),
         ]
     return "\n".join(lines) + "\n"

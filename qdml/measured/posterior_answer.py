@@ -82,7 +82,7 @@ class PosteriorAnswer:
         first = self.network.estimates
         volume, number, sigma = (first[name] for name in ("diameter_volume_nm", "diameter_nm", "sigma"))
         return (
-            f"{said}; fit of {self.refinement.variant}: residual {self.refinement.misfit:.1f} × noise and model error",
+            f"{said}; fit of {self.refinement.variant} with {100 * self.refinement.model_error:.1f} % of model error",
             f"network: D_vol {volume.text(2)}, D {number.text(2)} nm, σ {sigma.text(1, factor=100)} %",
         )
 

@@ -17,15 +17,20 @@ from qdml.measured.comparison import Comparison
 from qdml.measured.posterior import Inferred, inferred_of
 
 if TYPE_CHECKING:
+    import torch
+
     from qdml.augmentation.recipe import Recipe, Setting
     from qdml.observation import Observation
 
 __all__ = ["MODEL_ERROR", "Refinement", "load_recipe", "refine_pattern"]
 
-#: Of measured patterns, what the world does not explain when all its latents have been fitted, as if it were noise of
-#: independent points: residuals of 0.4 to 1 % that are correlated over 3 to 10 points (five patterns of PbS) weigh like
-#: 1 to 3 %. The same number as in conf/fit, for the same reason.
+#: Of measured patterns, what the world does not explain when all its latents have been fitted, relative, as if it were
+#: noise of independent points: at least this, the number of conf/fit.
 MODEL_ERROR = 0.02
+# A residual that is correlated over several points weighs more than independent ones of its size: s²τ is by how much
+# (`qdml.fitting.profile`). From this on the fit is done again with the model error that the residual shows.
+_TOO_SMALL = 1.5
+_STEPS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,9 @@ class Refinement:
     chi2: float
     """s²: χ² per point that is not used up by an unknown."""
     unit: float
-    """s²τ by which the posterior has been widened."""
+    """s²τ by which the posterior has been widened beyond noise and model error."""
+    model_error: float
+    """φ: relative error of the model at every point."""
     b_scale: float
     """Factor on the Debye-Waller factors."""
     beyond: float
@@ -48,17 +55,13 @@ class Refinement:
     steps: int
     seconds: float
 
-    @property
-    def misfit(self) -> float:
-        """Residual over what noise and model error allow."""
-        return float(np.sqrt(self.chi2))
-
     def as_record(self) -> dict[str, Any]:
         """JSON data."""
         return self.inferred.as_record() | {
             "variant": self.variant,
             "chi2": self.chi2,
             "widened_by": float(np.sqrt(self.unit)),
+            "model_error": self.model_error,
             "b_scale": self.b_scale,
             "atoms_beyond_basis": self.beyond,
             "converged": self.converged,
@@ -103,7 +106,7 @@ def refine_pattern(
         q: (q,) float64 [Å⁻¹], the grid.
         all_shapes: whether every variant of the basis is fitted, and the one with the largest evidence kept; otherwise
             the first one alone.
-        model_error: φ of `qdml.refine`.
+        model_error: φ of `qdml.refine`, at least.
     """
     import torch
 
@@ -114,7 +117,12 @@ def refine_pattern(
     started = time.process_time()
     variants = recipe.basis.attrs["variants"]
     tried = tuple(range(len(variants))) if all_shapes else (0,)
-    found = refine(recipe, observation, setting, start, variants=tried, model_error=model_error)
+    options: dict[str, Any] = {"variants": tried, "steps": _STEPS}
+    found = refine(recipe, observation, setting, start, model_error=model_error, **options)
+    shown = _shown_error(observation, found.intensity, model_error)
+    if shown > model_error * _TOO_SMALL**0.5:
+        model_error = shown
+        found = refine(recipe, observation, setting, found.posterior, model_error=model_error, **options)
     main = main_of(found.values, found.variant)
     with torch.no_grad():
         expected = recipe.expected(main, setting, found.z)
@@ -139,12 +147,25 @@ def refine_pattern(
         variant=variants[int(found.variant[0])]["title"],
         chi2=float(found.chi2[0]),
         unit=float(found.unit[0]),
+        model_error=model_error,
         b_scale=float(np.exp(values["log_b_scale"])),
         beyond=float(beyond[0]),
         converged=bool(found.converged[0]),
         steps=int(found.steps[0]),
         seconds=time.process_time() - started,
     )
+
+
+def _shown_error(observation: Observation, intensity: torch.Tensor, model_error: float) -> float:
+    """φ √(s²τ): the model error of independent points that weighs as much as the residual."""
+    from qdml.search import correlated_points
+
+    mask = observation.mask.double()
+    model = intensity.double().clamp(min=1e-30)
+    variance = observation.noise.double() ** 2 + (model_error * model) ** 2
+    residual = (observation.intensity - model) / variance.sqrt() * mask
+    s2 = (residual**2).sum() / mask.sum()
+    return model_error * float((s2 * correlated_points(residual, mask)[0]).sqrt())
 
 
 def _rwp(y: np.ndarray, total: np.ndarray) -> float:
