@@ -154,9 +154,8 @@ def test_a_missing_key_is_named(mapping: dict) -> None:
 
 
 def test_evaluation_splits() -> None:
-    mapping = {
-        "model": "m", "data": {"store": "s", "split": "holdout"}, "draws": 1, "batch": 1, "output": "o",
-        "device": {"name": "cpu"}, "seed": 0,
-    }  # fmt: skip
+    overrides = ["model=m", "data.store=s", "data.split=holdout", "output=o"]
+    with initialize_config_module("conf", version_base="1.3"):
+        mapping = OmegaConf.to_container(compose("evaluate", overrides=overrides), resolve=True)
     with pytest.raises(ValueError, match="data.split must be one of"):
         read_config(EvaluateConfig, mapping)
