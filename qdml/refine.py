@@ -15,7 +15,8 @@ it may be, and latents stay within their priors. Where it remains (measured patt
 in `qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
 wider, and expectations count for more.
 
-The posterior is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised.
+The posterior is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised, but for ln σ, along which χ²
+is followed (`qdml.laplace`).
 
 Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), S start, T target.
 """
@@ -28,8 +29,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from qdml.densities import TARGETS, GaussianMixture
+from qdml.laplace import at_minimum
 from qdml.limits.unknowns import MAIN, MainPrior
-from qdml.search import RIDGE, STEPS, Search, World
+from qdml.search import STEPS, Search, World
 
 if TYPE_CHECKING:
     from qdml.augmentation.recipe import Recipe, Setting
@@ -47,7 +49,7 @@ class Refined:
     """What explains each pattern best, and how well it is known."""
 
     posterior: GaussianMixture
-    """(B, 1) components in units of the targets, float64."""
+    """In units of the targets, float64; its components lie along ln σ (`qdml.laplace`)."""
     values: torch.Tensor
     """(B, N) float64, `MAIN` at the minimum."""
     variant: torch.Tensor
@@ -233,36 +235,11 @@ def _result(search: Search) -> Refined:
     weight = search.weight(search.model, index)
     residual = weight.sqrt() * (rows.y - search.model)
     cost = search.cost(theta, search.model, weight, index)
-    # The ranges of main parameters count as normal priors of their variance: no posterior is wider.
-    # Latents between bounds do too, straight in what they stand for.
-    known = search.known.clone()
-    known[:_N] = search.prior.information.to(known)
-    straight = torch.ones_like(theta)
-    straight[:, _N:-1] = rows.recipe.space.straight(theta[:, _N:-1])
-    straight = straight[:, search.columns]
-    matrix = search.matrix - torch.diag(search.known[search.columns])
-    matrix = matrix * straight[:, :, None] * straight[:, None, :]
-    matrix.diagonal(dim1=1, dim2=2).add_(known[search.columns])
-    scale = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
-    unit_diagonal = matrix * scale[:, :, None] * scale[:, None, :]
-    unit_diagonal.diagonal(dim1=1, dim2=2).add_(RIDGE)
-    factor = torch.linalg.cholesky_ex(unit_diagonal)[0]
-    inverse = torch.cholesky_inverse(factor) * scale[:, :, None] * scale[:, None, :]
-    log_det = 2 * (factor.diagonal(dim1=1, dim2=2).log() - scale.log()).sum(dim=1)
-    # Unknowns use up points by as much as data rather than the prior fix them.
-    fixed = (inverse.diagonal(dim1=1, dim2=2) * known[search.columns]).sum(dim=1)
-    degrees = (rows.mask.sum(dim=1) - inverse.shape[1] + fixed).clamp(min=1)
+    minimum = at_minimum(search)
+    degrees = (rows.mask.sum(dim=1) - minimum.used).clamp(min=1)
     chi2 = search.unit * (residual**2).sum(dim=1) / degrees
-    targets = torch.nonzero(search.free[: len(TARGETS)])[:, 0]
-    covariance = torch.diag_embed(theta.new_full((len(theta), len(TARGETS)), 1e-12))
-    m = len(targets)
-    covariance[:, targets[:, None], targets[None, :]] = inverse[:, :m, :m]
     return Refined(
-        posterior=GaussianMixture(
-            logits=theta.new_zeros((len(theta), 1)),
-            mean=theta[:, None, : len(TARGETS)].clone(),
-            scale_tril=torch.linalg.cholesky(covariance)[:, None],
-        ),
+        posterior=minimum.posterior,
         values=theta[:, :_N].clone(),
         variant=rows.variant_B,
         z=theta[:, _N:-1].float(),
@@ -270,7 +247,7 @@ def _result(search: Search) -> Refined:
         cost=cost,
         chi2=chi2,
         unit=search.unit,
-        log_evidence=-0.5 * (cost + log_det),
+        log_evidence=-0.5 * (cost + minimum.log_det),
         converged=search.converged,
         steps=search.steps,
     )
