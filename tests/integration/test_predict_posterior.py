@@ -61,7 +61,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     for command in (SIMULATE, TRAIN):
         subprocess.run(
-            [sys.executable, "-m", *command], cwd=run, check=True, timeout=300, capture_output=True
+            [sys.executable, "-m", *command], cwd=run, check=True, timeout=900, capture_output=True
         )
     (run / "samples").mkdir()
     example.write_samples(run / "samples", SAMPLES)
@@ -263,7 +263,7 @@ def evaluation(run_folder: Path) -> Path:
         *("data.split=prior", "patterns=4", "refine=false"),
     )
     subprocess.run(
-        [sys.executable, "-m", *command], cwd=run_folder, check=True, timeout=300, capture_output=True
+        [sys.executable, "-m", *command], cwd=run_folder, check=True, timeout=900, capture_output=True
     )
     return run_folder / "evaluation"
 
