@@ -27,6 +27,9 @@ __all__ = ["RIDGE", "STEPS", "Search", "World", "correlated_points", "misfit"]
 STEPS = 12
 # A step that promises less of χ² ends the search: 1 is a standard deviation.
 _TOLERANCE = 0.2
+# One that promises less than this, at a damping that is not all that holds it back, has converged when the
+# derivatives are used up.
+_SETTLED, _STUCK = 1.0, 1e3
 # Damping in a metric of where the world is straight, which is 1 for a latent, and this for the main parameters; not in
 # that of χ² (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)): with a million photons some directions are a million
 # times stiffer than others, and all are as curved. λ by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
@@ -175,7 +178,8 @@ class Search:
             self.damping[active] = torch.where(better, shrunk, damping * growth)
             self.growth[active] = torch.where(better, 2.0, 2 * growth)
             going = ~done & (self.damping[active] < _MOST_DAMPING) & (~better | (self.steps[active] < steps))
-            self.converged[active] = done
+            # Out of derivatives, but with little left to win: latents creep on, main parameters do not.
+            self.converged[active] = done | ((promised >= 0) & (promised < _SETTLED) & (damping < _STUCK))
             stale, active = active[going & better], active[going]
 
     def widen(self) -> None:
