@@ -209,7 +209,7 @@ install_wheels() {
 }
 
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 MPLBACKEND=Agg
-needed='import array_api_compat, ase, gemmi, google_crc32c, hydra, xraydb, xraylib, zarr, zuko; import importlib.metadata as m; m.version("debye-dots")'
+needed='import array_api_compat, ase, gemmi, google_crc32c, hydra, xraydb, xraylib, zarr; import importlib.metadata as m; m.version("debye-dots"), m.version("zuko")'
 if ! { python3 -c "$needed" && command -v mpiexec; } > /dev/null 2>&1; then
     echo "== install: packages from build/wheels"
     if [ -d build/wheels ] && install_wheels > "$work/install.log" 2>&1; then
