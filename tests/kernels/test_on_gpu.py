@@ -52,9 +52,9 @@ def test_missing_tool_and_lack_of_time_are_no_failures(on_gpu: Run, repo_root: P
     copy.parent.mkdir()
     (copy.parent / "write_results.py").write_text((repo_root / "benchmarks/write_results.py").read_text())
     copy.write_text(script.replace(machine, "exit 77\n").replace("step mpi cpu", "step mpi gpu"))
-    command = f"PATH={tmp_path}:$PATH QD_WORK={tmp_path}/work QD_LIMIT_S=2 bash {copy} {tmp_path}/results "
+    command = f"PATH={tmp_path}:$PATH QD_WORK={tmp_path}/work QD_LIMIT_S=12 bash {copy} {tmp_path}/results "
     sleep = tmp_path / "mpiexec"
-    sleep.write_text("#!/bin/sh\nsleep 5\n")
+    sleep.write_text("#!/bin/sh\nsleep 40\n")
     done = subprocess.run(
         ["bash", "-c", command + "machine mpi simulate-gpu"], capture_output=True, text=True, check=False
     )
