@@ -4,7 +4,7 @@
 
 (C. Durkan et al., NeurIPS 2019; package zuko). Moments and probabilities of single targets have no closed form: they
 are taken from a fixed set of samples, so they are the same every time. So is the mixture that a trained model answers
-with: a normal density about each of 256 samples.
+with: a normal density about each of 128 samples.
 
 Symbols: B pattern, W width, T target, n sample.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,11 +23,10 @@ from qdml.densities import TARGETS, GaussianMixture
 
 __all__ = ["FlowDensity", "FlowHead"]
 
-# Samples of moments and probabilities: the mean to 4 % of a standard deviation.
-_SAMPLES = 512
+# Samples of moments, probabilities and of the mixture: the mean to 9 % of a standard deviation. Each costs nine passes
+# through the layers that make the splines.
+_SAMPLES = 128
 _SEED = 0
-# Components of the mixture that stands for a flow.
-_KERNELS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,17 @@ class FlowDensity:
         z = torch.randn(shape, dtype=self.centre.dtype, device=self.centre.device, generator=generator)
         return self.centre + self.spread * self.flow.transform.inv(z)
 
+    @cached_property
     def _drawn(self) -> torch.Tensor:
         return self.sample(_SAMPLES, torch.Generator(self.centre.device).manual_seed(_SEED))
 
     def cdf(self, targets_BT: torch.Tensor) -> torch.Tensor:
         """(B, T) fraction of samples in which each target is below a point."""
-        return (self._drawn() < targets_BT.to(self.centre)).to(self.centre.dtype).mean(dim=0)
+        return (self._drawn < targets_BT.to(self.centre)).to(self.centre.dtype).mean(dim=0)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T) mean and (B, T, T) covariance of samples."""
-        drawn = self._drawn()
+        drawn = self._drawn
         mean_BT = drawn.mean(dim=0)
         difference = drawn - mean_BT
         return mean_BT, torch.einsum("nbs,nbt->bst", difference, difference) / _SAMPLES
@@ -72,19 +73,19 @@ class FlowDensity:
         """The same density as a mixture, of the same mean and covariance.
 
         Samples x_n about their mean μ with covariance Σ become N(μ + √(1 - h²)(x_n - μ), h²Σ), with the width
-        h = (4/(n(T + 2)))^(1/(T + 4)) of Silverman's rule: 0.43.
+        h = (4/(n(T + 2)))^(1/(T + 4)) of Silverman's rule: 0.48.
         """
         t = len(TARGETS)
-        h = (4 / (_KERNELS * (t + 2))) ** (1 / (t + 4))
-        drawn_BMT = self._drawn()[:_KERNELS].transpose(0, 1)
+        h = (4 / (_SAMPLES * (t + 2))) ** (1 / (t + 4))
+        drawn_BMT = self._drawn.transpose(0, 1)
         mean_B1T = drawn_BMT.mean(dim=1, keepdim=True)
         difference = (drawn_BMT - mean_B1T) / self.spread
-        covariance = difference.mT @ difference / _KERNELS
+        covariance = difference.mT @ difference / _SAMPLES
         tril_BTT = self.spread[:, None] * torch.linalg.cholesky(covariance) * h
         return GaussianMixture(
             logits=torch.zeros_like(drawn_BMT[..., 0]),
             mean=mean_B1T + math.sqrt(1 - h**2) * (drawn_BMT - mean_B1T),
-            scale_tril=tril_BTT[:, None].expand(-1, _KERNELS, -1, -1),
+            scale_tril=tril_BTT[:, None].expand(-1, _SAMPLES, -1, -1),
         )
 
 

@@ -155,15 +155,15 @@ def test_flow_samples_its_own_density() -> None:
         drawn = density.sample(20_000, torch.Generator().manual_seed(1))
         mean, covariance = density.moments()
         spread = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-        # Moments are those of 512 samples: 4 % of the spread; three times that.
-        assert ((drawn.mean(dim=0) - mean).abs() < 0.15 * spread).all()
-        assert torch.allclose(density.cdf(mean), torch.full((2, 3), 0.5), atol=0.15)
+        # Moments are those of 128 samples: 9 % of the spread; three times that.
+        assert ((drawn.mean(dim=0) - mean).abs() < 0.27 * spread).all()
+        assert torch.allclose(density.cdf(mean), torch.full((2, 3), 0.5), atol=0.2)
         stand_in = density.mixture()
-        # Of the same mean and covariance, up to those of 256 instead of 512 samples; its log density is that of a
-        # kernel estimate: within a few tenths of a nat in the mean.
-        assert ((stand_in.moments()[0] - mean).abs() < 0.2 * spread).all()
+        # Of the same mean and covariance; its log density is that of a kernel estimate, within a few tenths of a nat in
+        # the mean.
+        assert ((stand_in.moments()[0] - mean).abs() < 1e-3 * spread).all()
         ratio = stand_in.moments()[1].diagonal(dim1=-2, dim2=-1).sqrt() / spread
-        assert torch.allclose(ratio, torch.ones(2, 3), atol=0.15)
+        assert torch.allclose(ratio, torch.ones(2, 3), atol=1e-3)
         for row in range(2):
             at = drawn[:200, row : row + 1]
             exact = torch.stack([density.log_prob(p.expand(2, 3))[row] for p in at])
