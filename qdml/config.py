@@ -356,6 +356,11 @@ class StressRunConfig:
     """Names of `conf/stress/`, or all; none where the list is empty."""
     folder: str
     """Where sets are kept: made there once."""
+    refine_patterns: int
+    """How many patterns of every set are fitted too, with `refine`."""
+
+    def __post_init__(self) -> None:
+        require(self.refine_patterns >= 0, f"stress.refine_patterns must be >= 0, got {self.refine_patterns}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +379,7 @@ class EvaluateConfig:
     refine: bool
     """Posteriors: whether patterns are fitted from the network's answer too."""
     refine_patterns: int
-    """How many of every noise cell, and of every stress set."""
+    """How many of every noise cell."""
     stress: StressRunConfig
     batch: int
     """Patterns at a time."""

@@ -171,7 +171,7 @@ def _stress(
             model,
             described,
             content,
-            refine_patterns=config.refine_patterns if config.refine else 0,
+            refine_patterns=config.stress.refine_patterns if config.refine else 0,
             show=_log.info,
         )
     return rows

@@ -52,7 +52,7 @@ def config(
         "patterns": 12,
         "refine": False,
         "refine_patterns": 2,
-        "stress": StressRunConfig(sets=(), folder=str(run / "stress")),
+        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
         "batch": 16,
         "output": str(run / f"{model}-{store}"),
         "device": DeviceConfig(name="cpu"),

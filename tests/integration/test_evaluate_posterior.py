@@ -62,7 +62,7 @@ def config(run: Path, **changes: object) -> EvaluateConfig:
         "patterns": 12,
         "refine": True,
         "refine_patterns": 2,
-        "stress": StressRunConfig(sets=(), folder=str(run / "stress")),
+        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
         "batch": 16,
         "output": str(run / "out"),
         "device": DeviceConfig(name="cpu"),

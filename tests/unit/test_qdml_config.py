@@ -153,9 +153,17 @@ def test_a_missing_key_is_named(mapping: dict) -> None:
         read_config(TrainConfig, mapping)
 
 
-def test_evaluation_splits() -> None:
-    overrides = ["model=m", "data.store=s", "data.split=holdout", "output=o"]
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.split=holdout", "data.split must be one of"),
+        ("patterns=0", "patterns must be >= 1, got 0"),
+        ("stress.refine_patterns=-1", "stress.refine_patterns must be >= 0, got -1"),
+    ],
+)
+def test_refused_by_evaluation(override: str, message: str) -> None:
     with initialize_config_module("conf", version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("evaluate", overrides=overrides), resolve=True)
-    with pytest.raises(ValueError, match="data.split must be one of"):
+        composed = compose("evaluate", overrides=["model=m", "data.store=s", "output=o", override])
+        mapping = OmegaConf.to_container(composed, resolve=True)
+    with pytest.raises(ValueError, match=message):
         read_config(EvaluateConfig, mapping)
