@@ -156,7 +156,7 @@ def test_derivatives_that_are_not_finite_are_named() -> None:
 
 
 def test_where_a_latent_lies_between_its_bounds_does_not_make_it_better_known() -> None:
-    recipe, main, setting, z_BL = scene(photons=100.0)
+    recipe, _, _, z_BL = scene(photons=100.0)
     errors = []
     for z in (0.0, 2.5):
         z_BL[:, 0] = z
