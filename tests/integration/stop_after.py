@@ -7,7 +7,7 @@ import sys
 from qdml import train, trainer
 
 STEPS = int(sys.argv.pop(1))
-original = trainer.Trainer._train_step
+original = trainer.Trainer.train_step
 
 
 def train_step(self: trainer.Trainer):
@@ -18,5 +18,5 @@ def train_step(self: trainer.Trainer):
     return loss
 
 
-trainer.Trainer._train_step = train_step
+trainer.Trainer.train_step = train_step
 train.main()
