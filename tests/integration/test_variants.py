@@ -79,7 +79,7 @@ def test_networks_learn_from_it_and_are_evaluated_on_it(folder: Path) -> None:
     module(folder, *train, *trainer)
     evaluate = ["qdml.evaluate", "model=model", "data.store=store.zarr", "output=evaluation", "device=cpu"]
     module(folder, *evaluate, "draws=1")
-    metrics = json.loads((folder / "evaluation/metrics.json").read_text())
+    metrics = json.loads((folder / "evaluation/metrics.json").read_text())["classes"]
     assert list(metrics["network"]["diameter_nm"]["class_accuracy"]) == ["2.0", "2.5", "3.0"]
     assert 0 < metrics["network"]["sigma"]["accuracy"] <= 1
     card = json.loads((folder / "model/card.json").read_text())
