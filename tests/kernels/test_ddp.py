@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from qdml.distributed import Launch, Processes
 from qdml.models.allconv import AllConv
+from qdml.preprocess import NetworkInput
 
 
 @pytest.fixture(
@@ -31,7 +32,7 @@ def _gradients(
 ) -> torch.Tensor:
     model.zero_grad(set_to_none=True)
     with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = model(x)
+        logits = model(NetworkInput(pattern=x, noise=torch.zeros_like(x[:, 0]), conditions=x[:, 0, :7]))
         loss = sum(torch.nn.functional.cross_entropy(head.float(), truth) for head in logits.values())
     loss.backward()
     return torch.cat([weight.grad.flatten() for weight in model.parameters()])
