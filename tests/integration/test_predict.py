@@ -27,7 +27,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate = "hpc.simulate experiment=smoke store.path=store.zarr device=cpu"
     train = (
         "qdml.train data.store=store.zarr output=model classes=smoke network=residual_mlp device=cpu "
-        "trainer.batch=32 trainer.steps=240 trainer.evaluate_every=60 trainer.checkpoint_every=60 trainer.threads=1"
+        "optim=adamw trainer.batch=32 trainer.steps=400 trainer.evaluate_every=100 trainer.checkpoint_every=100 "
+        "trainer.threads=1"
     )
     for command in (simulate, train):
         subprocess.run(
