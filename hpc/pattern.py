@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _KINDS = ("iq", "sq", "fq", "gr", "partials")
+# For which other ranks leave rank 0 the word [s].
+_GRACE = 5.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,6 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for failure in failures:
             print(f"qd-pattern: error: {failure}", file=sys.stderr)
     if failures:
+        if world.rank > 0:
+            # The first rank that exits aborts all others: rank 0 has something to say before.
+            time.sleep(_GRACE)
         sys.exit(2)
 
 

@@ -392,6 +392,6 @@ class EvaluateConfig:
         for name in ("draws", "patterns", "refine_patterns", "batch"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require(
-            self.refine_patterns <= self.patterns,
+            not self.refine or self.refine_patterns <= self.patterns,
             f"refine_patterns must be at most patterns={self.patterns}, got {self.refine_patterns}",
         )

@@ -158,6 +158,7 @@ def test_a_missing_key_is_named(mapping: dict) -> None:
     [
         ("data.split=holdout", "data.split must be one of"),
         ("patterns=0", "patterns must be >= 1, got 0"),
+        ("patterns=4", "refine_patterns must be at most patterns=4, got 32"),
         ("stress.refine_patterns=-1", "stress.refine_patterns must be >= 0, got -1"),
     ],
 )
