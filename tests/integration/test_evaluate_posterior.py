@@ -215,6 +215,6 @@ def test_sets_that_a_model_cannot_see(stressed: StressModel) -> None:
 
 
 def test_the_command_refuses_an_unknown_set(run: Path) -> None:
-    stress = StressRunConfig(sets=("nonsense",), folder=str(run / "stress"))
+    stress = StressRunConfig(sets=("nonsense",), folder=str(run / "stress"), refine_patterns=2)
     with pytest.raises(ValueError, match="stress sets are .* or all; got 'nonsense'"):
         evaluate(replace(config(run), stress=stress))
