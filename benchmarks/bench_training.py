@@ -21,9 +21,7 @@ from omegaconf import OmegaConf
 from qdml.checkpoint import ModelFolder
 from qdml.config import TrainConfig, read_config
 from qdml.distributed import join_processes
-from qdml.models import build_model
-from qdml.observation import CONDITIONS
-from qdml.train import read_inputs
+from qdml.train import new_model, read_inputs
 from qdml.trainer import Trainer
 
 BATCHES = {"cpu": (256,), "cuda": (1024, 4096, 16384)}
@@ -92,7 +90,7 @@ def record(arguments: Any, overrides: list[str], **config: Any) -> None:
             processes=processes,
             lanes=lanes,
             recipe=recipe,
-            model=build_model(run.network, run.classes, store.q.size, len(CONDITIONS)),
+            model=new_model(run, store, recipe),
             q=torch.as_tensor(store.q),
             folder=ModelFolder(run.output),
             card={},

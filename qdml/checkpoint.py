@@ -26,7 +26,7 @@ from qdml.config import TrainConfig, read_config
 
 __all__ = ["CARD_VERSION", "ModelFolder", "load_model", "read_card", "training_config"]
 
-CARD_VERSION = 3
+CARD_VERSION = 4
 
 # What may differ between the parts of one training run: where it runs and where things lie.
 _NOT_IDENTITY = (
@@ -188,7 +188,14 @@ def load_model(
 
     card = read_card(folder)
     config = training_config(card)
-    module = build_model(config.network, config.classes, card["q"]["size"], len(card["conditions"]))
+    module = build_model(
+        config.network,
+        config.classes,
+        card["q"]["size"],
+        len(card["conditions"]),
+        n_latents=len(card["latents"]),
+        n_variants=len(card["variants"]),
+    )
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
         raise ValueError(f"{folder} has no weights yet; run its qd-train command until the first evaluation")

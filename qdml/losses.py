@@ -1,12 +1,13 @@
 """The loss of every pattern, scores to watch while training, and probabilities from logits.
 
-    posterior:  loss = -ln p(truth)
+    posterior:  loss = -ln p(truth) + guess,   guess = -ln p(variant) + w/2 (|z - ẑ|² + (ln b - ẑ_b)²/0.3²)
     classes:    loss = Σ_heads [-Σ_k t_k ln p_k],   p = softmax(logits)
 
-t is the nearest class, or a Gaussian of `width` class steps about the true value, sampled at the centres. The second
-says that neighbours of the right class are nearly right, where values lie between the centres.
+The guess of what is not asked for (`qdml.nuisance`) is learned with a small weight w (`network.nuisance`); scores do
+not count it. t is the nearest class, or a Gaussian of `width` class steps about the true value, sampled at the
+centres. The second says that neighbours of the right class are nearly right, where values lie between the centres.
 
-Symbols: B pattern, D size class, S dispersion class, K class of a head, T target of a posterior.
+Symbols: B pattern, D size class, S dispersion class, K class of a head, T target of a posterior, L latent.
 """
 
 from __future__ import annotations
@@ -26,11 +27,21 @@ if TYPE_CHECKING:
     from qdml.dataset import Rows
     from qdml.densities import GaussianMixture
     from qdml.models.flow import FlowDensity
+    from qdml.nuisance import Nuisance
 
-__all__ = ["class_labels", "class_probabilities", "pattern_loss", "scores"]
+__all__ = [
+    "class_labels",
+    "class_probabilities",
+    "nuisance_loss",
+    "nuisance_scores",
+    "pattern_loss",
+    "scores",
+]
 
 # Probability of a central interval of one standard deviation.
 _CENTRAL = 0.6826894921
+# Spread of ln b in the ranges of conf/experiment, beside 1 for the latents.
+_LOG_B_SPREAD = 0.3
 
 
 def class_labels(values: torch.Tensor, centres: Sequence[float], width: float) -> torch.Tensor:
@@ -74,6 +85,34 @@ def pattern_loss(
         for name, one in outputs.items()
     ]
     return torch.stack(losses).sum(dim=0)
+
+
+def nuisance_loss(guess: Nuisance, rows: Rows, z_BL: torch.Tensor, weight: float) -> torch.Tensor:
+    """(B,) loss of a network's guess of what it is not asked for [nats].
+
+    Args:
+        guess: of the network.
+        rows: what the patterns are of.
+        z_BL: the latents behind them.
+        weight: of the squared errors; the variant is a part of the posterior like any other.
+    """
+    variant_B = -guess.log_variant.gather(1, rows.variant[:, None])[:, 0]
+    log_b_B = (guess.log_b_scale - torch.log(rows.b_scale).to(guess.z.dtype)) / _LOG_B_SPREAD
+    return variant_B + 0.5 * weight * ((guess.z - z_BL).square().sum(dim=1) + log_b_B.square())
+
+
+@torch.no_grad()
+def nuisance_scores(guess: Nuisance, rows: Rows, z_BL: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How good a guess is.
+
+    Returns:
+        Name -> (B,) float: whether the most probable variant is right, and what of the latents' variance (1 each) the
+        guess explains; without latents only the former.
+    """
+    right = {"variant_accuracy": (guess.log_variant.argmax(dim=1) == rows.variant).double()}
+    if not z_BL.shape[1]:
+        return right
+    return right | {"latents_explained": 1 - (guess.z - z_BL).square().mean(dim=1)}
 
 
 @torch.no_grad()

@@ -30,6 +30,8 @@ class PosteriorConfig:
     """Whether it is told what is known of the measurement."""
     declared_noise: bool
     """Whether the declared noise of each pattern scales its components."""
+    nuisance: float
+    """Weight of the latents' squared errors in the loss."""
 
     def __post_init__(self) -> None:
         _check(self, "components", "width", "blocks", "mixture")
@@ -48,6 +50,7 @@ class PosteriorConvolutionsConfig:
     mask: bool
     conditions: bool
     declared_noise: bool
+    nuisance: float
     filters: int
     """Features of each window of 8 points."""
     layers: int
@@ -69,6 +72,7 @@ class PosteriorFlowConfig:
     mask: bool
     conditions: bool
     declared_noise: bool
+    nuisance: float
     transforms: int
     """Autoregressive transformations, one after the other."""
     hidden: int
@@ -85,6 +89,7 @@ def _check(
 ) -> None:
     for name in positive:
         require(getattr(config, name) >= 1, f"network.{name} must be >= 1, got {getattr(config, name)}")
+    require(config.nuisance >= 0, f"network.nuisance must be >= 0, got {config.nuisance:g}")
     require(
         not config.mask or config.input != "area",
         "network.mask=true needs an input with a mask channel; choose network.input=log_smooth or area_mask",

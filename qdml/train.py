@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qdml.distributed import Processes
     from qdml.trainer import Trainer
 
-__all__ = ["EXIT_REQUEUE", "main", "read_inputs", "train"]
+__all__ = ["EXIT_REQUEUE", "main", "new_model", "read_inputs", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +79,6 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     from qdml.basis_file import write_basis
     from qdml.checkpoint import ModelFolder
     from qdml.distributed import cpu_threads
-    from qdml.models import build_model
-    from qdml.observation import CONDITIONS
     from qdml.trainer import Trainer
 
     main_process = processes.rank == 0
@@ -113,7 +111,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
         processes=processes,
         lanes=lanes,
         recipe=recipe,
-        model=build_model(config.network, config.classes, store.q.size, len(CONDITIONS)),
+        model=new_model(config, store, recipe),
         q=torch.as_tensor(store.q),
         folder=folder,
         card=card,
@@ -180,6 +178,21 @@ def read_inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[
     return store, list(lanes), recipe
 
 
+def new_model(config: TrainConfig, store: Store, recipe: Recipe) -> torch.nn.Module:
+    """The network of a run with random weights, of the sizes of its store and its world."""
+    from qdml.models import build_model
+    from qdml.observation import CONDITIONS
+
+    return build_model(
+        config.network,
+        config.classes,
+        store.q.size,
+        len(CONDITIONS),
+        n_latents=len(recipe.space),
+        n_variants=store.n_variants,
+    )
+
+
 def _basis(config: TrainConfig, store: Store, device: torch.device) -> DotBasis | None:
     """The basis of the dots that an earlier part of the same training has left in the model's folder."""
     from pathlib import Path
@@ -216,6 +229,8 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
         "architecture": as_mapping(config.network),
         "input": config.network.input,
         "conditions": list(CONDITIONS),
+        # The unknowns of its world, in the order in which it guesses them.
+        "latents": recipe.space.labels(),
         "q": {
             "min": float(store.q[0]),
             "max": float(store.q[-1]),

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -23,11 +23,15 @@ from qdml.config import TrainConfig
 from qdml.dataset import Lane, Rows, lane_generator
 from qdml.distributed import Processes
 from qdml.finite import FiniteRecord
-from qdml.losses import pattern_loss, scores
+from qdml.losses import nuisance_loss, nuisance_scores, pattern_loss, scores
+from qdml.models.posterior import Posterior
 from qdml.observation import Observation
 from qdml.optimizers import build_optimizers, learning_rate, set_progress
 from qdml.preprocess import NetworkInput, network_input
 from qdml.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from qdml.models import Posteriors
 
 __all__ = ["Trainer"]
 
@@ -46,9 +50,16 @@ class _Objective(torch.nn.Module):
         super().__init__()
         self.model, self._config = model, config
 
-    def forward(self, inputs: NetworkInput, rows: Rows) -> torch.Tensor:
-        """(B,) loss."""
-        return pattern_loss(self.model(inputs), rows, self._config)
+    def forward(
+        self, inputs: NetworkInput, rows: Rows, z_BL: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B,) loss of the answer, and what is added to it for the guess of what is not asked for."""
+        if not isinstance(self.model, Posterior):
+            losses_B = pattern_loss(self.model(inputs), rows, self._config)
+            return losses_B, torch.zeros_like(losses_B)
+        density, guess = self.model.answer(inputs)
+        weight = cast("Posteriors", self._config.network).nuisance
+        return pattern_loss(density, rows, self._config), nuisance_loss(guess, rows, z_BL, weight)
 
 
 class Trainer:
@@ -171,31 +182,34 @@ class Trainer:
         return "finished" if self.step == trainer.steps else "interrupted"
 
     def train_step(self) -> torch.Tensor:
-        """One update; returns the loss of this process's rows (a tensor, so that nothing waits for the device)."""
+        """One update; returns the loss of this process's rows without what is added to it (a tensor, so that nothing
+        waits for the device).
+        """
         self.watch.start(self.step)
         parts = [lane.batch(self.step, self._size) for lane in self.lanes]
         self.watch.lap("draw")
         with torch.no_grad():
-            seen = [
-                self.recipe.random(part, self._generator(_TRAINING, self.step, lane.number))
+            drawn = [
+                self.recipe.sample(part, self._generator(_TRAINING, self.step, lane.number))
                 for lane, part in zip(self.lanes, parts, strict=True)
             ]
-            inputs = self._input(Observation.cat(seen))
+            inputs = self._input(Observation.cat([seen for seen, _ in drawn]))
+            z_BL = torch.cat([z for _, z in drawn]).to(self._dtype)
         rows = Rows.cat(parts)
         self.watch.lap("world")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            losses_B = self._objective(inputs, rows)
+            losses_B, added_B = self._objective(inputs, rows, z_BL)
         loss = losses_B.mean()
-        loss.backward()
+        (loss + added_B.mean()).backward()
         self.watch.lap("network")
         # The norm of everything costs one pass over the gradients and tells whether they are finite.
         learned = [weight for weight in self.model.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in learned if weight.grad is not None])
         if self.config.optim.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(learned, self.config.optim.clip, norm)
-        self._finite.add(self.step, losses_B.unflatten(0, (len(self.lanes), -1)), norm)
+        self._finite.add(self.step, (losses_B + added_B).unflatten(0, (len(self.lanes), -1)), norm)
         set_progress(self.optimizers, self.config.optim, self.step, self.config.trainer.steps)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -267,10 +281,14 @@ class Trainer:
             generator = self._generator(_VALIDATION, lane.number)
             for _ in range(config.trainer.validation_draws):
                 for rows in lane.validation_batches(config.trainer.batch):
-                    inputs = self._input(self.recipe.random(rows, generator))
+                    seen, z_BL = self.recipe.sample(rows, generator)
+                    inputs = self._input(seen)
                     with self._autocast():
-                        outputs = self.model(inputs)
+                        answer = self.model.answer(inputs) if isinstance(self.model, Posterior) else None
+                        outputs = answer[0] if answer else self.model(inputs)
                     values = scores(outputs, rows, config)
+                    if answer:
+                        values |= nuisance_scores(answer[1], rows, z_BL)
                     if not names:
                         names = ["patterns", *values]
                         totals = torch.zeros((config.data.lanes, len(names)), dtype=torch.float64)
@@ -302,6 +320,11 @@ def _in_words(values: Mapping[str, float]) -> str:
     if "diameter_accuracy" in values:
         size, dispersion = (100 * values[f"{name}_accuracy"] for name in ("diameter", "sigma"))
         return f"size {size:.1f} %, dispersion {dispersion:.1f} % of the classes right"
+    shape = (
+        f"; {100 * values['variant_accuracy']:.0f} % of the shapes right"
+        if "variant_accuracy" in values
+        else ""
+    )
     inside = ", ".join(f"{100 * value:.0f}" for name, value in values.items() if name.endswith("_in_68"))
     off = (
         f"{values[name]:.{digits}f}{unit}"
@@ -312,7 +335,7 @@ def _in_words(values: Mapping[str, float]) -> str:
             ("strain_mae", 5, " in strain"),
         )
     )
-    return f"off by {', '.join(off)}; {inside} % in the intervals of 68 %"
+    return f"off by {', '.join(off)}; {inside} % in the intervals of 68 %{shape}"
 
 
 def _precision(name: str, device: torch.device) -> tuple[torch.dtype, Callable[[], Any]]:

@@ -51,6 +51,14 @@ class LatentSpace:
         """L, how many numbers z has."""
         return max((s.stop for s in self.names.values()), default=0)
 
+    def labels(self) -> list[str]:
+        """A name for each number of z: that of its latent, with an index where it has several."""
+        return [
+            name if where.stop - where.start == 1 else f"{name}[{index}]"
+            for name, where in self.names.items()
+            for index in range(where.stop - where.start)
+        ]
+
     def normal(self, name: str, n: int = 1) -> None:
         """Add n normal numbers: `values` gives z itself."""
         if name in self.names:

@@ -147,12 +147,15 @@ class Recipe(ABC):
 
     def random(self, rows: Rows, generator: torch.Generator) -> Observation:
         """Every pattern with setting and latents of its own."""
-        return self._measure(rows, generator, None)
+        return self.sample(rows, generator)[0]
 
     def cell(self, index: int, rows: Rows, generator: torch.Generator) -> Observation:
         """The same in one of `cells`."""
-        return self._measure(rows, generator, index)
+        return self.sample(rows, generator, index)[0]
 
-    def _measure(self, rows: Rows, generator: torch.Generator, cell: int | None) -> Observation:
+    def sample(
+        self, rows: Rows, generator: torch.Generator, cell: int | None = None
+    ) -> tuple[Observation, torch.Tensor]:
+        """Observations, and the (B, L) latents behind them."""
         setting, z_BL = self.draw(rows, generator, cell)
-        return self.observe(self.expected(rows.main(), setting, z_BL), generator)
+        return self.observe(self.expected(rows.main(), setting, z_BL), generator), z_BL

@@ -35,6 +35,9 @@ def build_model(
     classes: ClassConfig | None,
     n_q: int,
     n_conditions: int,
+    *,
+    n_latents: int = 0,
+    n_variants: int = 1,
 ) -> torch.nn.Module:
     """The network that a configuration names, with random weights.
 
@@ -43,6 +46,8 @@ def build_model(
         classes: what it tells apart; None for a posterior.
         n_q: points of the Q grid.
         n_conditions: what is known of a measurement, besides its pattern.
+        n_latents: what is unknown in the world of its patterns, and guessed by a posterior.
+        n_variants: structural variants of the dots, of the same use.
 
     Raises:
         ValueError: the pattern is too short for the network; classes are missing.
@@ -53,7 +58,7 @@ def build_model(
 
     channels = CHANNELS[config.input]
     if not isinstance(config, AllConvConfig | ResidualMlpConfig):
-        return _posterior(config, channels, n_q, n_conditions)
+        return _posterior(config, channels, n_q, n_conditions, n_latents, n_variants)
     if classes is None:
         raise ValueError(f"network={config.name} tells classes apart and needs them: choose classes=NAME")
     sizes = head_sizes(config.heads, classes)
@@ -69,10 +74,12 @@ def build_model(
     )
 
 
-def _posterior(config: Posteriors, channels: int, n_q: int, n_conditions: int) -> torch.nn.Module:
+def _posterior(
+    config: Posteriors, channels: int, n_q: int, n_conditions: int, n_latents: int, n_variants: int
+) -> torch.nn.Module:
     from qdml.models.convolutions import ConvolutionBranch
     from qdml.models.flow import FlowHead
-    from qdml.models.posterior import MixtureHead, Posterior
+    from qdml.models.posterior import MixtureHead, NuisanceHead, Posterior
     from qdml.network_config import PosteriorConvolutionsConfig, PosteriorFlowConfig
 
     head: MixtureHead | FlowHead
@@ -91,6 +98,7 @@ def _posterior(config: Posteriors, channels: int, n_q: int, n_conditions: int) -
         width=config.width,
         blocks=config.blocks,
         head=head,
+        nuisance=NuisanceHead(config.width, n_latents, n_variants),
         convolutions=convolutions,
         mask=config.mask,
         conditions=config.conditions,

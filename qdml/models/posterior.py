@@ -2,7 +2,8 @@
 
     whitening -> dense embedding (with mask and conditions) -> residual blocks -> mixture of normal densities
 
-(or a flow, and with a branch of convolutions, if asked for).
+(or a flow, and with a branch of convolutions, if asked for). Beside it a linear layer guesses what is not asked for
+(`Nuisance`), for fits to begin there.
 Each component m of the mixture is written relative to one normal density that they share,
 
     mean_m = a + L u_m,    L_m = L K_m,    t = centre + spread (mean + L z)
@@ -10,7 +11,8 @@ Each component m of the mixture is written relative to one normal density that t
 with L, K lower triangular and the targets' mean and spread over the training set. So how narrow the posterior is (it
 varies by a factor of 100) is learned once, not M times.
 
-Symbols: B pattern, C channel, Q point, P component of the whitening, W width, M component of the mixture, T target.
+Symbols: B pattern, C channel, Q point, P component of the whitening, W width, M component of the mixture, T target,
+L latent, V structural variant.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from qdml.models.convolutions import ConvolutionBranch
 from qdml.models.flow import FlowDensity, FlowHead
 from qdml.models.residual_mlp import hidden_weights
 from qdml.models.whitening import InputMoments, Whitening
+from qdml.nuisance import Nuisance
 from qdml.preprocess import NetworkInput
 
-__all__ = ["MixtureHead", "Posterior"]
+__all__ = ["MixtureHead", "NuisanceHead", "Posterior"]
 
 # The mask varies slowly: it enters as its mean over so many points.
 _MASK_WINDOW = 16
@@ -89,6 +92,31 @@ class MixtureHead(nn.Module):
             )
 
 
+class NuisanceHead(nn.Module):
+    """Features -> the means of what is not asked for."""
+
+    def __init__(self, width: int, n_latents: int, n_variants: int) -> None:
+        """Build the layer.
+
+        Args:
+            width: features.
+            n_latents: L.
+            n_variants: V.
+        """
+        super().__init__()
+        self._sizes = [1, n_latents, n_variants]
+        self.dense = nn.Linear(width, sum(self._sizes))
+        # The means before anything is seen.
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, y_BW: torch.Tensor) -> Nuisance:
+        """The guess for each row, in full precision."""
+        with torch.autocast(y_BW.device.type, enabled=False):
+            log_b, z, logits = self.dense(y_BW).split(self._sizes, dim=1)
+            return Nuisance(log_b_scale=log_b[:, 0], z=z, log_variant=torch.log_softmax(logits, dim=1))
+
+
 class Posterior(nn.Module):
     """Whitening, residual blocks, mixture."""
 
@@ -102,6 +130,7 @@ class Posterior(nn.Module):
         width: int,
         blocks: int,
         head: MixtureHead | FlowHead,
+        nuisance: NuisanceHead,
         convolutions: ConvolutionBranch | None,
         mask: bool,
         conditions: bool,
@@ -117,6 +146,7 @@ class Posterior(nn.Module):
             width: of the residual stream.
             blocks: number of residual blocks.
             head: features -> density, with `centre` and `spread` of the targets.
+            nuisance: features -> what is not asked for.
             convolutions: a branch beside the whitening, or None.
             mask: whether the network is told what was not measured.
             conditions: whether it is told what is known of the measurement.
@@ -149,6 +179,7 @@ class Posterior(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.head = head
+        self.nuisance = nuisance
 
     @torch.no_grad()
     def fit(self, moments: InputMoments) -> None:
@@ -187,5 +218,13 @@ class Posterior(nn.Module):
 
     def forward(self, inputs: NetworkInput) -> GaussianMixture | FlowDensity:
         """The density of each pattern; with `closed_form`, a flow as the mixture that stands for it."""
-        density = self.head(self.features(inputs))
+        return self._density(self.features(inputs))
+
+    def answer(self, inputs: NetworkInput) -> tuple[GaussianMixture | FlowDensity, Nuisance]:
+        """The same, and where a fit of everything begins."""
+        y_BW = self.features(inputs)
+        return self._density(y_BW), self.nuisance(y_BW)
+
+    def _density(self, y_BW: torch.Tensor) -> GaussianMixture | FlowDensity:
+        density = self.head(y_BW)
         return density.mixture() if self.closed_form and isinstance(density, FlowDensity) else density

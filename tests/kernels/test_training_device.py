@@ -15,9 +15,7 @@ from omegaconf import OmegaConf
 from qdml.checkpoint import ModelFolder
 from qdml.config import TrainConfig, read_config
 from qdml.distributed import join_processes
-from qdml.models import build_model
-from qdml.observation import CONDITIONS
-from qdml.train import read_inputs
+from qdml.train import new_model, read_inputs
 from qdml.trainer import Trainer
 
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="cuda", marks=pytest.mark.gpu("torch"))]
@@ -58,7 +56,7 @@ def losses(store: Path, folder: Path, device: str, *overrides: str, steps: int =
             processes=processes,
             lanes=lanes,
             recipe=recipe,
-            model=build_model(config.network, config.classes, from_store.q.size, len(CONDITIONS)),
+            model=new_model(config, from_store, recipe),
             q=torch.as_tensor(from_store.q),
             folder=ModelFolder(folder),
             card={},

@@ -10,11 +10,12 @@ from omegaconf import OmegaConf
 
 from qdml.config import TrainConfig, read_config
 from qdml.densities import TARGETS, GaussianMixture
-from qdml.losses import pattern_loss, scores
+from qdml.losses import nuisance_loss, nuisance_scores, pattern_loss, scores
 from qdml.models import build_model
 from qdml.models.posterior import MixtureHead, Posterior
 from qdml.models.whitening import InputMoments, Whitening
 from qdml.network_config import PosteriorConfig, PosteriorConvolutionsConfig, PosteriorFlowConfig
+from qdml.nuisance import Nuisance
 from qdml.preprocess import NetworkInput
 
 CONDITIONS = 2
@@ -23,7 +24,7 @@ CONDITIONS = 2
 def config(**changes: object) -> PosteriorConfig:
     values = {
         "name": "posterior", "input": "log_smooth", "components": 20, "width": 32, "blocks": 2, "mixture": 3,
-        "mask": True, "conditions": True, "declared_noise": True,
+        "mask": True, "conditions": True, "declared_noise": True, "nuisance": 0.05,
     }  # fmt: skip
     return PosteriorConfig(**{**values, **changes})
 
@@ -128,7 +129,7 @@ def test_head_is_a_mixture_of_proper_densities() -> None:
 
 def flow_config() -> PosteriorFlowConfig:
     values = {name: getattr(config(), name) for name in ("input", "components", "width", "blocks", "mask")}
-    told = {"conditions": True, "declared_noise": True}
+    told = {"conditions": True, "declared_noise": True, "nuisance": 0.05}
     return PosteriorFlowConfig(name="posterior_flow", transforms=2, hidden=16, bins=6, **values, **told)
 
 
@@ -218,10 +219,44 @@ def test_matrices_are_those_of_hidden_layers() -> None:
 
 def test_every_weight_gets_a_gradient() -> None:
     model = fitted()
-    (-model(inputs(64)).log_prob(torch.randn(64, 3) * 1e-3)).mean().backward()
+    density, guess = model.answer(inputs(64))
+    ((-density.log_prob(torch.randn(64, 3) * 1e-3)).mean() + guess.log_b_scale.sum()).backward()
     learned = [weight for weight in model.parameters() if weight.requires_grad]
     assert all(weight.grad is not None and weight.grad.any() for weight in learned)
     assert not list(model.buffers()), "DistributedDataParallel would send them round before every step"
+
+
+def test_a_guess_is_of_what_is_not_asked_for() -> None:
+    torch.manual_seed(0)
+    model = build_model(config(), None, 70, CONDITIONS, n_latents=4, n_variants=3)
+    x = inputs(6)
+    density, guess = model.answer(x)
+    # Before it has learned anything: the prior's means; the density is that of the plain call.
+    assert torch.equal(density.mean, model(x).mean)
+    assert guess.z.shape == (6, 4)
+    assert not guess.z.any()
+    assert not guess.log_b_scale.any()
+    assert torch.allclose(guess.log_variant.exp(), torch.full((6, 3), 1 / 3))
+    both = Nuisance.cat([guess.take(slice(0, 2)), guess.take(slice(2, 6))]).to(torch.float64)
+    assert len(both) == 6
+    assert both.z.dtype == torch.float64
+
+
+def test_a_guess_costs_what_it_is_off() -> None:
+    guess = Nuisance(
+        log_b_scale=torch.tensor([0.0, 0.3]),
+        z=torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
+        log_variant=torch.tensor([[0.75, 0.25], [0.5, 0.5]]).log(),
+    )
+    rows = SimpleNamespace(
+        variant=torch.tensor([0, 1]), b_scale=torch.tensor([1.0, 1.0], dtype=torch.float64)
+    )
+    z = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    expected = [-math.log(0.75) + 0.1 / 2 * 1, -math.log(0.5) + 0.1 / 2 * (4 + 1)]
+    assert nuisance_loss(guess, rows, z, 0.1).tolist() == pytest.approx(expected, rel=1e-5)
+    found = nuisance_scores(guess, rows, z)
+    assert found["variant_accuracy"].tolist() == [1.0, 0.0]  # a tie goes to the first
+    assert found["latents_explained"].tolist() == pytest.approx([0.5, -1.0])
 
 
 def test_bfloat16_blurs_neither_whitening_nor_density() -> None:
