@@ -21,7 +21,7 @@ from hpc.radiation import Beam, Particle
 from hpc.structure.material import Material
 from hpc.structure.variant import Centre, Shape, Variant
 
-__all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_patterns", "dot_sums"]
+__all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_sums"]
 
 #: Fraction of the atoms of an ensemble that may lie beyond the largest particle that is computed.
 DEFAULT_TAIL = 1e-6
@@ -31,9 +31,9 @@ def dot_pattern(
     dot: Variant | Material,
     *,
     q: np.ndarray,
-    diameter_nm: float,
-    sigma: float = 0.0,
-    strain: float = 0.0,
+    diameter_nm: float | np.ndarray,
+    sigma: float | np.ndarray = 0.0,
+    strain: float | np.ndarray = 0.0,
     energy_kev: float | None = None,
     shape: str | Shape = "sphere",
     centres: Sequence[Centre] | None = None,
@@ -47,14 +47,14 @@ def dot_pattern(
     sampling: Sampling | None = None,
     device: Device | None = None,
 ) -> np.ndarray:
-    """Intensity of a lognormal ensemble of dots.
+    """Intensity of a lognormal ensemble of dots, or of many whose pairs are counted once.
 
     Args:
         dot: the sort of dot; a material alone is its perfect cut.
         q: (q,) float64 [Å⁻¹], >= 0.
-        diameter_nm: number-mean diameter D [nm] of the unstrained dots.
-        sigma: relative standard deviation; 0 is the one particle of diameter D.
-        strain: isotropic strain ε.
+        diameter_nm: number-mean diameter D [nm] of the unstrained dots; (m,) for many ensembles.
+        sigma: relative standard deviation, a number or (m,); 0 is the one particle of diameter D.
+        strain: isotropic strain ε, a number or (m,); ensembles of one strain share their table of sines.
         energy_kev: photon energy [keV]; needed with `anomalous`.
         shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
         centres: with a material: cut centres to average over; every site that is mostly filled when None.
@@ -64,15 +64,16 @@ def dot_pattern(
         wavelength: of neutrons [Å]; needed only where a nucleus has a resonance.
         compton: add incoherent scattering.
         per_atom: intensity per atom; otherwise per (mean) particle.
-        tail: fraction of the atoms that may be neglected beyond the largest particle.
+        tail: fraction of the atoms of an ensemble that may be neglected beyond the largest particle.
         sampling: steps, realisations and seed of particles off the perfect lattice.
         device: where pairs are counted; CPU cores when None.
 
     Returns:
-        (q,) float64 [electron units; fm² for neutrons].
+        (q,) float64 [electron units; fm² for neutrons]; (m, q) for many ensembles.
 
     Raises:
-        ValueError: a size that is not positive, σ < 0, ε <= -1, or unknown material data.
+        ValueError: a size that is not positive, σ < 0, ε <= -1, arrays of different lengths, or unknown material
+            data.
     """
     variant = _variant(dot, shape, centres)
     # An unknown element or a missing energy is refused before anything is counted.
@@ -83,69 +84,11 @@ def dot_pattern(
         "wavelength": wavelength,
     }
     coefficients(variant.material.kinds, np.asarray(q), **beam)
-    sums = dot_sums(
-        variant,
-        q=q,
-        diameter_nm=diameter_nm,
-        sigma=sigma,
-        strain=strain,
-        tail=tail,
-        sampling=sampling,
-        device=device,
-    )
-    return sums.iq(compton=compton, per_atom=per_atom, b_scale=b_scale, **beam)
-
-
-def dot_patterns(
-    dot: Variant | Material,
-    *,
-    q: np.ndarray,
-    diameter_nm: np.ndarray,
-    sigma: np.ndarray,
-    strain: np.ndarray,
-    energy_kev: float | None = None,
-    shape: str | Shape = "sphere",
-    anomalous: bool = True,
-    tail: float = DEFAULT_TAIL,
-    sampling: Sampling | None = None,
-    device: Device | None = None,
-) -> np.ndarray:
-    """The patterns of many ensembles, their pairs counted once; row for row what `dot_pattern` answers.
-
-    Args:
-        dot: the sort of dot; a material alone is its perfect cut.
-        q: (q,) float64 [Å⁻¹], >= 0.
-        diameter_nm: (m,) number-mean diameters [nm].
-        sigma: (m,) relative standard deviations.
-        strain: (m,) isotropic strains; ensembles of one strain share their table of sines.
-        energy_kev: photon energy [keV]; needed with `anomalous`.
-        shape: with a material: a name of `hpc.structure.shapes.SHAPES`, or one with its parameters.
-        anomalous: f' and f'' by energy.
-        tail: fraction of the atoms of an ensemble that may be neglected beyond the largest particle.
-        sampling: of particles off the perfect lattice.
-        device: where pairs are counted; CPU cores when None.
-
-    Returns:
-        (m, q) float64 [electron units per atom].
-
-    Raises:
-        ValueError: as `dot_pattern`; arrays of different lengths.
-    """
-    variant = _variant(dot, shape, None)
-    sums = _ensemble_sums(
-        variant,
-        q=q,
-        diameter_nm=np.asarray(diameter_nm, dtype=np.float64),
-        sigma=np.asarray(sigma, dtype=np.float64),
-        strain=np.asarray(strain, dtype=np.float64),
-        tail=tail,
-        sampling=sampling,
-        device=device,
-    )
-    patterns = np.empty((len(diameter_nm), len(q)))
-    for row, one in sums:
-        patterns[row] = one.iq(energy_kev=energy_kev, anomalous=anomalous, per_atom=True)
-    return patterns
+    ensembles = _ensembles(diameter_nm, sigma, strain)
+    patterns = np.empty((len(ensembles["diameter_nm"]), len(q)))
+    for row, sums in _ensemble_sums(variant, q=q, **ensembles, tail=tail, sampling=sampling, device=device):
+        patterns[row] = sums.iq(compton=compton, per_atom=per_atom, b_scale=b_scale, **beam)
+    return patterns if np.ndim(diameter_nm) or np.ndim(sigma) or np.ndim(strain) else patterns[0]
 
 
 def dot_sums(
@@ -164,12 +107,24 @@ def dot_sums(
     Raises:
         ValueError: a size that is not positive, σ < 0 or ε <= -1.
     """
-    one = {
-        name: np.array([value], dtype=np.float64)
-        for name, value in (("diameter_nm", diameter_nm), ("sigma", sigma), ("strain", strain))
-    }
+    one = _ensembles(diameter_nm, sigma, strain)
     sums = _ensemble_sums(variant, q=q, **one, tail=tail, sampling=sampling, device=device)
     return next(iter(sums))[1]
+
+
+def _ensembles(
+    diameter_nm: float | np.ndarray, sigma: float | np.ndarray, strain: float | np.ndarray
+) -> dict[str, np.ndarray]:
+    """(m,) float64 each; a number is that of every ensemble."""
+    given = {"diameter_nm": diameter_nm, "sigma": sigma, "strain": strain}
+    rows = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in given.items()}
+    lengths = {len(row) for row in rows.values()} - {1}
+    if len(lengths) > 1 or 0 in lengths:
+        numbers = ", ".join(str(len(row)) for row in rows.values())
+        raise ValueError(
+            f"diameter_nm, sigma and strain must be numbers or as long as each other, got {numbers} numbers"
+        )
+    return {name: np.broadcast_to(row, max(lengths, default=1)) for name, row in rows.items()}
 
 
 def _ensemble_sums(
@@ -185,11 +140,6 @@ def _ensemble_sums(
 ) -> Iterator[tuple[int, PairSums]]:
     """(row, sums) of every ensemble, one strain after the other."""
     q = np.asarray(q, dtype=np.float64)
-    if not len(diameter_nm) == len(sigma) == len(strain) or len(sigma) == 0:
-        raise ValueError(
-            f"diameter_nm, sigma and strain must be as long as each other, got {len(diameter_nm)}, {len(sigma)} "
-            f"and {len(strain)} numbers"
-        )
     for name, values, fine, limit in (
         ("diameter_nm", diameter_nm, diameter_nm > 0, "> 0"),
         ("sigma", sigma, sigma >= 0, ">= 0"),

@@ -107,7 +107,7 @@ def expected_patterns(config: StressConfig, design: Design) -> np.ndarray:
     Raises:
         ValueError: a material, shape or liquid that does not exist.
     """
-    from hpc.dots import dot_patterns
+    from hpc.dots import dot_pattern
     from hpc.instrument.resolution import broaden
     from hpc.liquids.terms import liquid_profile
     from hpc.structure.material import load_material
@@ -119,7 +119,7 @@ def expected_patterns(config: StressConfig, design: Design) -> np.ndarray:
     # True Q of the shown grid, and further on both sides by what the resolution brings in.
     q = shown[0] - config.zero_shift + step * np.arange(-room, len(shown) + room)
     inside = slice(room, room + len(shown))
-    dots = dot_patterns(
+    dots = dot_pattern(
         load_material(config.material).with_b_iso(config.b_iso),
         q=q,
         diameter_nm=design.diameter_nm,

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray
 
-from hpc.dots import dot_pattern, dot_patterns
+from hpc.dots import dot_pattern
 from hpc.liquids.terms import liquid_profile
 from hpc.structure.material import load_material
 from qdml.augmentation.allara import AllaraRecipe
@@ -208,7 +208,7 @@ def test_the_recipe_of_training_expects_the_same() -> None:
         torch.device("cpu"),
         torch.float64,
     )
-    clean = dot_patterns(
+    clean = dot_pattern(
         load_material("pbs").with_b_iso(config.b_iso),
         q=q,
         diameter_nm=design.diameter_nm,
