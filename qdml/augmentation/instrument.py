@@ -112,7 +112,7 @@ class InstrumentRecipe(Recipe):
         reach = min(low for low, _ in energies), max(high for _, high in energies)
         self._dots = Dots(config.dots, self.basis, reach, space, device, dtype)
         modes_KQ = table(smooth_modes(q, config.dots.model_error_length), device, dtype)
-        space.uniform("model_error_size")
+        space.uniform("model_error_size", amplitude=True)
         space.field("model_error", "dots", modes_KQ)
         self._of_sample = Ranges(
             [{"fraction": one.fraction, "texture": one.texture} for one in config.instruments], device, dtype

@@ -44,6 +44,9 @@ class LatentSpace:
         """Name -> where in z."""
         self.fields: dict[str, Field] = {}
         """Name -> smooth random factor; the names are in `names` too."""
+        self.amplitudes: list[str] = []
+        """Names of those that say how large others are: the largest joint density of such a number and of those that it
+        scales is not where both are likely, so that fits hold them."""
         self._uniform: list[str] = []
         self._kept: tuple[str, torch.Tensor] | None = None
 
@@ -65,10 +68,18 @@ class LatentSpace:
             raise ValueError(f"the latent {name} is there already")
         self.names[name] = slice(len(self), len(self) + n)
 
-    def uniform(self, name: str, n: int = 1) -> None:
-        """Add n numbers that are uniform over 0 to 1: `values` gives Φ(z)."""
+    def uniform(self, name: str, n: int = 1, *, amplitude: bool = False) -> None:
+        """Add n numbers that are uniform over 0 to 1: `values` gives Φ(z).
+
+        Args:
+            name: of the latent.
+            n: how many.
+            amplitude: whether it is one of `amplitudes`.
+        """
         self.normal(name, n)
         self._uniform.append(name)
+        if amplitude:
+            self.amplitudes.append(name)
 
     def field(self, name: str, part: str, basis_KQ: torch.Tensor) -> None:
         """Add a smooth random factor of a part of the scene."""
