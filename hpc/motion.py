@@ -199,7 +199,7 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
     """The smooth law: r_c/r, at most 1, tapered to 0 over the last fifth of the reach.
 
     Args:
-        r: (r,) float64 [Å].
+        r: (r,) float64 [Å]; no two atoms are closer than 0.1 Å.
         r_c: number, or (..., 1) float64 [Å]; 0 for no correlation.
         reach: [Å].
 
@@ -207,11 +207,9 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
         (r,) or (..., r) float64, 0 to 1.
     """
     xp = array_api_compat.array_namespace(r)
-    everywhere = r_c + xp.zeros_like(r)
-    positive = everywhere > 0
-    ratio = r / xp.where(positive, everywhere, xp.ones_like(everywhere))
-    # A smooth min(1, 1/ratio).
-    at_most_1 = xp.where(positive, (1 + ratio**_BEND) ** (-1 / _BEND), xp.zeros_like(everywhere))
+    y = r_c / xp.clip(r, _APART, None)
+    # A smooth min(1, y) that neither overflows nor loses its derivative where y is small.
+    at_most_1 = y * (1 + y**_BEND) ** (-1 / _BEND)
     return at_most_1 * _end(xp, r, reach)
 
 

@@ -84,6 +84,18 @@ def test_the_smooth_law():
     assert np.all(smooth_correlation(r, 0.0) == 0)
 
 
+def test_a_correlation_near_zero_has_derivatives_in_float32():
+    torch = pytest.importorskip("torch")
+    r = torch.tensor([3.0, 4.2, 19.0], dtype=torch.float32)
+    for r_c in (0.0, 1e-6, 0.05):
+        value, slope = torch.func.jvp(
+            lambda c: smooth_correlation(r, c), (torch.tensor([r_c]),), (torch.ones(1),)
+        )
+        torch.testing.assert_close(value[:2], r_c / r[:2])
+        torch.testing.assert_close(slope[:2], 1 / r[:2])
+        assert bool(torch.isfinite(slope).all())
+
+
 def test_tables_of_batches_give_the_exact_terms():
     """Twelve nodes of the damping, for any c and factor on B: what the docstring of `near_table` says."""
     distance, neighbours = shells(PBS, 4)
