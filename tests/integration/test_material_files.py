@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from cif_files import XYZ, cif_text, space_group
 
 from hpc.store import open_store
 from hpc.structure.material import Material, load_material
@@ -17,24 +18,11 @@ sites:
   Se: {element: Se, position: [1/3, 2/3, 0.375], occupancy: 0.9, b_iso: 1.2}
 """
 # The same; thirds as files give them, and a site of another cell.
-CIF = """data_mine
-_cell_length_a 4.3
-_cell_length_b 4.3
-_cell_length_c 7.0
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_space_group_name_H-M_alt 'P 63 m c'
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-_atom_site_B_iso_or_equiv
-Cd 0.3333 0.6667 0 1.0 1.1
-Se 0.3333 0.6667 -0.625 0.9 1.2
-"""
+CIF = cif_text(
+    f"label {XYZ} occupancy B_iso_or_equiv",
+    "Cd 0.3333 0.6667 0 1.0 1.1\nSe 0.3333 0.6667 -0.625 0.9 1.2\n",
+    a=4.3, c=7.0, gamma=120, symmetry=space_group("P 63 m c"), name="mine",
+)  # fmt: skip
 GRID = ("experiment=smoke", "grid.diameter_nm=[1.5]", "grid.sigma=[0.05]", "device=cpu")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cif_files import ROCKSALT, XYZ, cif_text
 
 from hpc.device import Device
 from hpc.form_factors import scattering_factor
@@ -139,22 +140,7 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path, capsys):
 
 
 DIMER = "2\n\nPb 0 0 0\nS 0 0 3\n"
-CIF = """data_pbs
-_cell_length_a 5.936
-_cell_length_b 5.936
-_cell_length_c 5.936
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'F m -3 m'
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Pb1 0 0 0
-S1 0.5 0.5 0.5
-"""
+CIF = cif_text(f"label {XYZ}", "Pb1 0 0 0\nS1 0.5 0.5 0.5\n", **ROCKSALT)
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
 """Particles and their scattering written out with NumPy: what every part of the engine is compared with."""
 
-import sys
 from itertools import combinations_with_replacement
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xraydb
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode adds no folder of its own
 
 from hpc.pattern import main
 

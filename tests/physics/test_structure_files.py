@@ -2,47 +2,20 @@
 
 import numpy as np
 import pytest
+from cif_files import ROCKSALT, XYZ, cif_text, space_group
 
 from hpc.debye import iq, pair_sums
 from hpc.form_factors import scattering_factor
 from hpc.structure.files import read_structure
 
 Q = np.concatenate([np.arange(0.1, 20, 0.37), [20.0]])
-ROCKSALT = """data_pbs
-_cell_length_a 5.936
-_cell_length_b 5.936
-_cell_length_c 5.936
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'F m -3 m'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-_atom_site_B_iso_or_equiv
-"""
+COLUMNS = f"label type_symbol {XYZ} occupancy B_iso_or_equiv"
 PURE = "Pb1 Pb 0 0 0 1 1.28\nS1 S 0.5 0.5 0.5 1 1.25\n"
 MIXED = "Pb1 Pb 0 0 0 0.7 1.28\nSn1 Sn 0 0 0 0.3 0.9\nS1 S 0.5 0.5 0.5 0.9 1.25\n"
-WURTZITE = """data_cdse
-_cell_length_a 4.299
-_cell_length_b 4.299
-_cell_length_c 7.010
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_space_group_name_H-M_alt 'P 63 m c'
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Cd1 0.3333 0.6667 0
-Se1 0.3333 0.6667 0.3767
-"""
+WURTZITE = cif_text(
+    f"label {XYZ}", "Cd1 0.3333 0.6667 0\nSe1 0.3333 0.6667 0.3767\n",
+    a=4.299, c=7.010, gamma=120, symmetry=space_group("P 63 m c"),
+)  # fmt: skip
 
 
 def direct(position, element, q, *, occupancy, b, energy):
@@ -82,7 +55,7 @@ def test_the_asked_tolerance_is_kept(rocksalt_sphere, double_sum, form_factors):
 
 @pytest.mark.parametrize("sites", [PURE, MIXED])
 def test_a_block_of_cells_equals_the_direct_sum(tmp_path, qd_pattern, sites):
-    (tmp_path / "crystal.cif").write_text(ROCKSALT + sites)
+    (tmp_path / "crystal.cif").write_text(cif_text(COLUMNS, sites, **ROCKSALT))
     q, found = qd_pattern("crystal.cif --repeat 2 2 2 --energy-kev 22 --no-compton --q 0 20 0.5")
     half = np.indices((4, 4, 4)).reshape(3, -1).T
     even = half.sum(axis=1) % 2 == 0
@@ -103,14 +76,14 @@ def test_a_block_of_cells_equals_the_direct_sum(tmp_path, qd_pattern, sites):
 
 def test_a_shape_cut_from_a_crystal_file_is_the_model_particle(tmp_path, qd_pattern):
     options = "--diameter-nm 2.4 --sigma 0.1 --energy-kev 22 --q 0.5 15 0.5"
-    (tmp_path / "crystal.cif").write_text(ROCKSALT + PURE)
+    (tmp_path / "crystal.cif").write_text(cif_text(COLUMNS, PURE, **ROCKSALT))
     _, cut = qd_pattern(f"crystal.cif --shape sphere {options}")
     _, model = qd_pattern(f"sphere --material pbs {options}")
     np.testing.assert_allclose(cut, model, rtol=1e-12)
 
 
 def test_a_sphere_of_mixed_sites_equals_the_direct_sum(tmp_path, qd_pattern, rocksalt_sphere):
-    (tmp_path / "crystal.cif").write_text(ROCKSALT + MIXED)
+    (tmp_path / "crystal.cif").write_text(cif_text(COLUMNS, MIXED, **ROCKSALT))
     q, found = qd_pattern(
         "crystal.cif --shape sphere --centre S1 --diameter-nm 1.5 --energy-kev 22 --no-compton --q 0 20 0.5"
     )

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# importlib mode adds no folder of its own: this one, and the one whose modules several folders share.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))  # small_store.py
 
 from small_store import run, tree
 

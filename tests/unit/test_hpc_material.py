@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cif_files import XYZ, cif_text, space_group
 
 from hpc.structure.material import Material, equivalent_positions, load_material, material_names
 
@@ -33,23 +34,11 @@ sites:
   Pb: {element: Pb, position: [0, 0, 0], occupancy: 1, b_iso: 1}
   S: {element: S, position: [1/2, 1/2, 1/2], occupancy: 1/2, b_iso: 1}
 """
-CIF = """data_mine
-_cell_length_a 4.3
-_cell_length_b 4.3
-_cell_length_c 7.0
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_space_group_name_H-M_alt 'P 63 m c'
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_B_iso_or_equiv
-Cd 0.3333 0.6667 0 1.1
-Se 0.3333 0.6667 -0.6233 1.2
-"""
+CIF = cif_text(
+    f"label {XYZ} B_iso_or_equiv",
+    "Cd 0.3333 0.6667 0 1.1\nSe 0.3333 0.6667 -0.6233 1.2\n",
+    a=4.3, c=7.0, gamma=120, symmetry=space_group("P 63 m c"), name="mine",
+)  # fmt: skip
 
 
 def changed(config: dict, changes: dict) -> dict:

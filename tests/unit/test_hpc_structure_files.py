@@ -6,29 +6,13 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from cif_files import ROCKSALT, XYZ, cif_text
 
 from hpc.structure.files import is_crystal, read_material, read_structure, repeat_cell
 
-CELL = """data_{name}
-_cell_length_a {a}
-_cell_length_b {a}
-_cell_length_c {c}
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma {gamma}
-{symmetry}
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-{extra}
-"""
-CUBIC = {"a": 5.936, "c": 5.936, "gamma": 90, "symmetry": "_space_group_name_H-M_alt 'F m -3 m'"}
+COLUMNS = f"label type_symbol {XYZ} occupancy"
 HEXAGONAL = {"a": 4.135, "c": 6.7, "gamma": 120, "symmetry": "_symmetry_space_group_name_H-M 'P 63 m c'"}
-ROCKSALT = "Pb1 Pb2+ 0 0 0 1\nS1 S2- 0.5 0.5 0.5 1\n"
+PBS = "Pb1 Pb2+ 0 0 0 1\nS1 S2- 0.5 0.5 0.5 1\n"
 WURTZITE = "Cd1 Cd 0.3333 0.6667 0 {cd}\nZn1 Zn 0.3333 0.6667 0 {zn}\nS1 S 0.3333 0.6667 0.375 1\n"
 
 
@@ -38,7 +22,7 @@ def cif(tmp_path):
 
     def write(sites, *, extra="", after="", **cell):
         path = tmp_path / "crystal.cif"
-        path.write_text(CELL.format(name="test", extra=extra, **{**CUBIC, **cell}) + sites + after)
+        path.write_text(cif_text(f"{COLUMNS} {extra}", sites, **{**ROCKSALT, **cell}) + after)
         return path
 
     return write
@@ -54,7 +38,7 @@ def written(tmp_path):
 
 
 def test_symmetry_is_expanded(cif):
-    atoms = read_structure(cif(ROCKSALT), repeat=(2, 1, 3))
+    atoms = read_structure(cif(PBS), repeat=(2, 1, 3))
     assert len(atoms) == 8 * 6
     assert {e: int(np.sum(atoms.element == e)) for e in ("Pb", "S")} == {"Pb": 24, "S": 24}
     assert set(atoms.label) == {"Pb1", "S1"}
@@ -106,8 +90,8 @@ def test_mixed_sites_keep_their_occupancies(cif):
 @pytest.mark.parametrize(
     ("column", "value", "after"),
     [
-        ("_atom_site_B_iso_or_equiv", 0.7, ""),
-        ("_atom_site_U_iso_or_equiv", 0.7 / (8 * np.pi**2), ""),
+        ("B_iso_or_equiv", 0.7, ""),
+        ("U_iso_or_equiv", 0.7 / (8 * np.pi**2), ""),
         (
             "",
             "",
@@ -147,25 +131,25 @@ def test_b_and_u_are_read(cif, column, value, after):
         ("Pb1 Pb 0 0 0 1\nS1 S 0.03 0 0 1\n", {}, "sites Pb1 and S1 are 0.178 Å apart, closer than a bond"),
         ("Pb1 Pb 0 0 0 0.5\nS1 S 0.2 0 0 0.5\n", {}, "sites Pb1 and S1 are 1.19 Å apart, closer than a bond"),
         ("S1 S 0.1 0 0 0.16\n", {}, "sites S1 and S1 are 0.839 Å apart, closer than a bond"),
-        (ROCKSALT, {"symmetry": ""}, "has no symmetry: neither a space group nor operations"),
-        (ROCKSALT, {"symmetry": "_space_group_name_H-M_alt 'F x -3'"}, "'F x -3' is not a known space group"),
+        (PBS, {"symmetry": ""}, "has no symmetry: neither a space group nor operations"),
+        (PBS, {"symmetry": "_space_group_name_H-M_alt 'F x -3'"}, "'F x -3' is not a known space group"),
         (
-            ROCKSALT,
+            PBS,
             {"symmetry": "_space_group_name_H-M_alt 'F d -3 m'"},
             "'F d -3 m' has two choices of the origin",
         ),
         (
-            ROCKSALT,
+            PBS,
             {"symmetry": "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx+1/4,y,z\n"},
             "2 symmetry operations are not those of a tabulated space-group setting",
         ),
         (
-            ROCKSALT,
+            PBS,
             {"symmetry": "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,w\n"},
             "a symmetry operation cannot be read",
         ),
-        (ROCKSALT, {"c": 6.5}, "does not have the symmetry F m -3 m"),
-        (ROCKSALT, {"a": "?"}, "has no unit cell"),
+        (PBS, {"c": 6.5}, "does not have the symmetry F m -3 m"),
+        (PBS, {"a": "?"}, "has no unit cell"),
     ],
 )
 def test_bad_crystals_are_refused(cif, sites, cell, message):
@@ -174,15 +158,15 @@ def test_bad_crystals_are_refused(cif, sites, cell, message):
 
 
 def test_disorder_groups_are_refused(cif):
-    path = cif("Pb1 Pb 0 0 0 0.5 1\n", extra="_atom_site_disorder_group")
+    path = cif("Pb1 Pb 0 0 0 0.5 1\n", extra="disorder_group")
     with pytest.raises(ValueError, match="site Pb1 belongs to disorder group 1"):
         read_structure(path, repeat=(1, 1, 1))
-    path = cif("Pb1 Pb 0 0 0 0.5 .\n", extra="_atom_site_disorder_group")
+    path = cif("Pb1 Pb 0 0 0 0.5 .\n", extra="disorder_group")
     assert len(read_structure(path, repeat=(1, 1, 1))) == 4
 
 
 def test_a_crystal_is_not_a_particle(cif):
-    path = cif(ROCKSALT)
+    path = cif(PBS)
     assert is_crystal(path)
     with pytest.raises(ValueError, match=r"describes a crystal, not a particle: .*--repeat .*--shape"):
         read_structure(path)
