@@ -258,6 +258,8 @@ class TrainerConfig:
     steps: int
     batch: int
     """Patterns per step, over all processes."""
+    observations: int
+    """How often an expected pattern is observed, each time with photons of its own, dozens of steps apart."""
     evaluate_every: int
     """Steps between two looks at the validation split."""
     checkpoint_every: int
@@ -276,7 +278,15 @@ class TrainerConfig:
     """Save the state and end with exit code 75 after that time; null: run to the last step."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "evaluate_every", "checkpoint_every", "check_every", "validation_draws")
+        counts = (
+            "steps",
+            "batch",
+            "observations",
+            "evaluate_every",
+            "checkpoint_every",
+            "check_every",
+            "validation_draws",
+        )
         for name in counts:
             require(getattr(self, name) >= 1, f"trainer.{name} must be >= 1, got {getattr(self, name)}")
         require(

@@ -16,12 +16,13 @@ __all__ = ["PARTS", "Stopwatch"]
 
 PARTS = ("draw", "world", "network", "optimiser")
 
-# Every so many steps the parts of a step are timed, which on a GPU means waiting for it.
-_TIMED_EVERY = 16
+# Every so many steps the parts of a step are timed, which on a GPU means waiting for it. A prime number: where patterns
+# are observed several times, every kind of step gets its turn.
+_TIMED_EVERY = 17
 
 
 class Stopwatch:
-    """Mean duration of the parts of a step, taken in one step out of 16."""
+    """Mean duration of the parts of a step, taken in one step out of 17."""
 
     def __init__(self, device: torch.device) -> None:
         """Time what `device` does."""

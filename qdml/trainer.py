@@ -12,12 +12,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from hpc.progress import Progress
-from qdml.augmentation.recipe import Recipe
+from qdml.augmentation.recipe import Expected, Recipe
 from qdml.checkpoint import ModelFolder
 from qdml.config import TrainConfig
 from qdml.dataset import Lane, Rows, lane_generator
@@ -38,7 +39,9 @@ __all__ = ["Trainer"]
 _log = logging.getLogger(__name__)
 
 # Roles of random streams, apart from those of `dataset` and `ensemble`.
-_TRAINING, _VALIDATION, _WHITENING = 11, 12, 13
+_TRAINING, _VALIDATION, _WHITENING, _PHOTONS = 11, 12, 13, 14
+# Steps between two observations of the same pattern, in units of how many there are: gradients have moved on by then.
+_APART = 8
 # Patterns from which a whitening is fitted: enough for the leading few hundred components.
 _WHITENING_PATTERNS = 8192
 
@@ -60,6 +63,15 @@ class _Objective(torch.nn.Module):
         density, guess = self.model.answer(inputs)
         weight = cast("Posteriors", self._config.network).nuisance
         return pattern_loss(density, rows, self._config), nuisance_loss(guess, rows, z_BL, weight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """What one lane has drawn: dots, their expected patterns, the latents of these."""
+
+    rows: Rows
+    expected: Expected
+    z: torch.Tensor
 
 
 class Trainer:
@@ -102,6 +114,7 @@ class Trainer:
         self.step, self.best_step, self.best_loss, self.seconds = 0, 0, math.inf, 0.0
         self.watch = Stopwatch(processes.device)
         self._size = config.trainer.batch // config.data.lanes
+        self._kept: dict[int, list[_Drawn]] = {}
         self._finite = FiniteRecord(
             [lane.number for lane in lanes], config.trainer.check_every, processes.device
         )
@@ -186,16 +199,15 @@ class Trainer:
         waits for the device).
         """
         self.watch.start(self.step)
-        parts = [lane.batch(self.step, self._size) for lane in self.lanes]
-        self.watch.lap("draw")
         with torch.no_grad():
-            drawn = [
-                self.recipe.sample(part, self._generator(_TRAINING, self.step, lane.number))
-                for lane, part in zip(self.lanes, parts, strict=True)
+            drawn = self._drawn(self._source(self.step))
+            seen = [
+                self.recipe.observe(one.expected, self._generator(_PHOTONS, self.step, lane.number))
+                for lane, one in zip(self.lanes, drawn, strict=True)
             ]
-            inputs = self._input(Observation.cat([seen for seen, _ in drawn]))
-            z_BL = torch.cat([z for _, z in drawn]).to(self._dtype)
-        rows = Rows.cat(parts)
+            inputs = self._input(Observation.cat(seen))
+            z_BL = torch.cat([one.z for one in drawn]).to(self._dtype)
+        rows = Rows.cat([one.rows for one in drawn])
         self.watch.lap("world")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -224,9 +236,41 @@ class Trainer:
         """
         self._finite.check(self.processes, self._rows)
 
+    def _source(self, step: int) -> int:
+        """The step whose patterns are observed in a step: every n-th draws, those between observe earlier ones again.
+
+        Steps before the first source draw for themselves. It depends on the step alone: a resumed run draws again what
+        it needs.
+        """
+        n = self.config.trainer.observations
+        source = step - step % n - _APART * n * (step % n)
+        return source if source >= 0 else step
+
+    def _drawn(self, source: int) -> list[_Drawn]:
+        """What the lanes of this process draw in a step."""
+        rows = [] if source in self._kept else [lane.batch(source, self._size) for lane in self.lanes]
+        self.watch.lap("draw")
+        if rows:
+            self._kept[source] = [self._expect(source, *one) for one in zip(self.lanes, rows, strict=True)]
+        # The last observation is n - 1 times _APART n steps later, and n - 1.
+        n = self.config.trainer.observations
+        self._kept = {
+            step: drawn
+            for step, drawn in self._kept.items()
+            if step > self.step - (n - 1) * (_APART * n + 1) - 1
+        }
+        return self._kept[source]
+
+    def _expect(self, source: int, lane: Lane, rows: Rows) -> _Drawn:
+        setting, z_BL = self.recipe.draw(rows, self._generator(_TRAINING, source, lane.number))
+        expected = self.recipe.expected(rows.main(), setting, z_BL)
+        # What its parts would be made of is as large as all the rest, and nobody asks for them.
+        return _Drawn(rows=rows, expected=replace(expected, make_parts=dict), z=z_BL)
+
     def _rows(self, step: int, lane: int) -> Rows:
         """The rows that a lane of this process gave in a step."""
-        return next(one for one in self.lanes if one.number == lane).batch(step, self._size)
+        source = self._source(step)
+        return next(one for one in self.lanes if one.number == lane).batch(source, self._size)
 
     def _generator(self, *key: int) -> torch.Generator:
         return lane_generator(self.processes.device, self.config.seed, *key)

@@ -106,7 +106,7 @@ def test_a_model_folder_is_complete(undisturbed: Path, store: Path) -> None:
     assert card["finished"]
     assert card["classes"] == {"diameter_nm": [2.0, 2.5, 3.0], "sigma": [0.05, 0.1]}
     assert card["q"] == {"min": 1.0, "max": pytest.approx(12.0), "step": pytest.approx(0.02), "size": 551}
-    assert (card["card_version"], card["task"], card["targets"]) == (3, "classes", None)
+    assert (card["card_version"], card["task"], card["targets"]) == (4, "classes", None)
     assert (card["input"], card["store"]["material"], card["store"]["energy_kev"]) == ("area", "PbS", 22.0)
     assert (card["materials"], card["variants"], card["recipe"]) == (["PbS"], ["sphere"], "allara2024")
     assert card["prior"] == {
@@ -258,6 +258,23 @@ def test_endless_data_and_two_optimisers_are_the_same_for_two_processes_and_resu
     for a, b in zip(first, second, strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=2e-3)
         assert b["validation_loss"] == pytest.approx(a["validation_loss"], rel=2e-3)
+
+
+def test_patterns_are_observed_again_and_a_resumed_run_draws_them_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qdml.trainer._APART", 1)
+    drawn, batch = [], EnsembleLane.batch
+    monkeypatch.setattr(EnsembleLane, "batch", lambda lane, step, n: drawn.append(step) or batch(lane, step, n))
+    options = (*ENSEMBLE, *POSTERIOR, "data.lanes=1", "trainer.observations=2")
+    assert run_here(config_of(store, tmp_path / "one", *options)) == 0
+    # Odd steps observe what was drawn three steps before; the first of them has nothing to observe.
+    assert drawn[-7:] == [0, 1, 2, 4, 6, 8, 10]
+    halves = config_of(store, tmp_path / "halves", *options)
+    assert run_here(halves, after(5)) == EXIT_REQUEUE
+    assert run_here(halves) == 0
+    assert drawn[-5:] == [2, 6, 4, 8, 10]
+    assert_same(tmp_path / "halves", tmp_path / "one")
 
 
 def test_samples_of_the_store_and_endless_data_held_to_the_same_rows_give_one_model(
