@@ -22,6 +22,7 @@ cd "$(dirname "$0")/.."
 steps=()
 declare -A needs describes commands
 step() {
+    [ -z "${needs[$1]:-}" ] || { echo "error: two steps are named $1" >&2; exit 2; }
     steps+=("$1")
     needs[$1]=$2
     describes[$1]=$3
@@ -56,11 +57,7 @@ step augmentation-benchmark-gpu gpu "Augmented patterns per second on the GPU, e
 python3 benchmarks/bench_augmentation.py --device cuda --output "$records" $quick
 END
 
-step ensemble-benchmark-gpu gpu "Patterns per second from a compressed basis on the GPU, and its error" << 'END'
-python3 benchmarks/bench_ensemble.py --device cuda --output "$records" $quick
-END
-
-step simulate-production-gpu gpu "The basis of endless dots: five shapes up to 25 nm" << 'END'
+step simulate-production-gpu gpu "The basis of endless dots: five shapes up to 30 nm" << 'END'
 python3 -m hpc.simulate experiment=production device=cuda store.path="$kept/store.zarr"
 END
 
