@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -70,6 +70,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("measured patterns are not beside the repository (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of `qd-simulate experiment=smoke`: 96 samples of dots of 2 to 3 nm. To be read only."""
+    from runs import simulated
+
+    return simulated(tmp_path_factory.mktemp("smoke") / "store.zarr")
+
+
+@pytest.fixture(scope="session")
+def few_for_whitening() -> Iterator[None]:
+    """Networks whiten by what a thousand patterns say: enough for the sixty components of small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qdml.trainer._WHITENING_PATTERNS", 1024)
+        yield
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """`qd-evaluate`: numbers beside their ceilings, figures, and clear words about a store that does not fit."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from runs import simulated, trained
 
 from hpc.store import open_store
 from qdml.checkpoint import load_model
@@ -17,27 +16,18 @@ from qdml.evaluate import evaluate
 from qdml.evaluation.classes import evaluate_model
 from qdml.evaluation.samples import choose_samples, prior_rows
 
-TRAIN = "device=cpu trainer.threads=1 trainer.steps=60 trainer.evaluate_every=30 trainer.batch=64"
-
-
-def module(folder: Path, command: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=folder, check=True, timeout=120, capture_output=True
-    )
+TRAIN = ("trainer.steps=60", "trainer.evaluate_every=30", "trainer.batch=64")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, smoke_store: Path) -> Path:
     """Two stores of one Q grid, and a model of either network for the first."""
     folder = tmp_path_factory.mktemp("run")
-    module(folder, "hpc.simulate experiment=smoke store.path=store.zarr device=cpu")
-    module(
-        folder, "hpc.simulate experiment=smoke store.path=unseen.zarr device=cpu grid.diameter_nm=[2.2,2.8]"
-    )
-    module(folder, f"qdml.train experiment=smoke data.store=store.zarr output=allconv {TRAIN}")
-    module(
-        folder, f"qdml.train experiment=smoke data.store=store.zarr output=mlp network=residual_mlp {TRAIN}"
-    )
+    (folder / "store.zarr").symlink_to(smoke_store)
+    simulated(folder / "unseen.zarr", "grid.diameter_nm=[2.2,2.8]")
+    words = ("training=smoke", f"data.store={smoke_store}", *TRAIN)
+    trained(folder / "allconv", *words)
+    trained(folder / "mlp", *words, "network=residual_mlp")
     return folder
 
 
@@ -155,7 +145,7 @@ def test_only_models_of_endless_draws_have_a_prior_to_draw_from(run: Path) -> No
 
 
 def test_dots_outside_what_a_model_has_learned_from(run: Path) -> None:
-    module(run, "hpc.simulate experiment=smoke store.path=large.zarr device=cpu grid.diameter_nm=[2.5,3.5]")
+    simulated(run / "large.zarr", "grid.diameter_nm=[2.5,3.5]")
     message = (
         "32 of 64 samples .* outside what .* learned from: diameter_nm is 2 to 3 there, one sample has 3.5"
     )
@@ -164,7 +154,7 @@ def test_dots_outside_what_a_model_has_learned_from(run: Path) -> None:
 
 
 def test_another_q_grid(run: Path) -> None:
-    module(run, "hpc.simulate experiment=smoke store.path=other_q.zarr device=cpu q.max=11")
+    simulated(run / "other_q.zarr", "q.max=11")
     with pytest.raises(
         ValueError, match="must be the model's: 551 points, 1 to 12 Å⁻¹; got 501 points, 1 to 11"
     ):
