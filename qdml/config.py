@@ -259,7 +259,7 @@ class TrainerConfig:
     batch: int
     """Patterns per step, over all processes."""
     observations: int
-    """How often an expected pattern is observed, each time with photons of its own, dozens of steps apart."""
+    """How often an expected pattern is observed, each time with photons of its own, hundreds of steps apart."""
     evaluate_every: int
     """Steps between two looks at the validation split."""
     checkpoint_every: int
@@ -390,6 +390,8 @@ class EvaluateConfig:
     """Posteriors: whether patterns are fitted from the network's answer too."""
     refine_patterns: int
     """How many of every noise cell."""
+    classical_patterns: int
+    """How many of every noise cell are fitted by qd-fit too; 0 for none."""
     stress: StressRunConfig
     batch: int
     """Patterns at a time."""
@@ -401,6 +403,10 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         for name in ("draws", "patterns", "refine_patterns", "batch"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(
+            0 <= self.classical_patterns <= self.patterns,
+            f"classical_patterns must lie in 0 to patterns={self.patterns}, got {self.classical_patterns}",
+        )
         require(
             not self.refine or self.refine_patterns <= self.patterns,
             f"refine_patterns must be at most patterns={self.patterns}, got {self.refine_patterns}",

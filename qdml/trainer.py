@@ -40,8 +40,9 @@ _log = logging.getLogger(__name__)
 
 # Roles of random streams, apart from those of `dataset` and `ensemble`.
 _TRAINING, _VALIDATION, _WHITENING, _PHOTONS = 11, 12, 13, 14
-# Steps between two observations of the same pattern, in units of how many there are: gradients have moved on by then.
-_APART = 8
+# Steps between two observations of a pattern, in units of how many there are. A network remembers what it saw dozens of
+# steps ago: at 8 the loss of training was 0.19 nats below that of validation. So many batches, less one of n, are kept.
+_APART = 200
 # Patterns from which a whitening is fitted: enough for the leading few hundred components.
 _WHITENING_PATTERNS = 8192
 
