@@ -23,6 +23,7 @@ __all__ = [
     "rank_test",
     "reliability",
     "rms_ratio",
+    "rms_ratio_error",
     "robust_ratio",
 ]
 
@@ -118,6 +119,18 @@ def rank_test(rank: np.ndarray, bins: int = 20) -> tuple[list[int], float]:
 def rms_ratio(error: np.ndarray, bound: np.ndarray) -> float:
     """Root mean square of error over bound: 1 for an estimator that reaches the bound."""
     return float(np.sqrt(np.mean((error / bound) ** 2)))
+
+
+def rms_ratio_error(error: np.ndarray, bound: np.ndarray) -> float | None:
+    """Standard error of `rms_ratio`: by how much it would differ for other patterns of the same kind.
+
+    That of the mean square, s(x²)/√B, over twice the rms: what resampling the patterns gives, without its random
+    numbers. None for one pattern.
+    """
+    square = (error / bound) ** 2
+    if len(square) < 2:
+        return None
+    return float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * np.sqrt(max(square.mean(), 1e-300))))
 
 
 def robust_ratio(error: np.ndarray, bound: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def draw_error_over_bound(answers: Mapping[str, Scored], path: Path) -> None:
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        figure = new_figure(9.0, 4.4)
+        figure = new_figure(9.0, 4.7)
         panels = figure.subplots(2, len(_NAMES), sharex="row", sharey=True)
         every = answers["network"].truth
         axes_of = (("number mean D (nm)", 0, 1.0), ("dispersion σ (%)", QUANTITIES.index("sigma"), 100.0))
@@ -65,7 +65,7 @@ def draw_error_over_bound(answers: Mapping[str, Scored], path: Path) -> None:
         ticks = [0.5, 0.7, 1, 1.5, 2, 3, 5, 8, 15, 30, 100]
         low, high = panels[0, 0].get_ylim()
         panels[0, 0].set_yticks([tick for tick in ticks if low <= tick <= high])
-        panels[0, 0].legend()
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         save_figure(figure, path)
 
 
@@ -93,7 +93,7 @@ def draw_coverage(answers: Mapping[str, Scored], path: Path) -> None:
 
     level = np.linspace(0.02, 0.98, 49)
     with mpl.rc_context(STYLE):
-        figure = new_figure(9.0, 2.5)
+        figure = new_figure(9.0, 2.8)
         panels = figure.subplots(1, len(_NAMES), sharey=True)
         for axes, (name, title) in zip(panels, _NAMES.items(), strict=True):
             axes.axhline(0, color=GREY, lw=0.8, ls="--")
@@ -110,8 +110,8 @@ def draw_coverage(answers: Mapping[str, Scored], path: Path) -> None:
                     100 * level, 100 * (covered - level), color=_COLOURS[who], lw=1.2, label=_TITLES[who]
                 )
             axes.set(xlabel="central interval (%)", title=title, xlim=(0, 100))
-        panels[0].set_ylabel("truth inside, less nominal (points)")
-        panels[0].legend()
+        panels[0].set_ylabel("truth inside,\nless nominal (points)")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         save_figure(figure, path)
 
 

@@ -42,6 +42,7 @@ def config(
         "patterns": 12,
         "refine": False,
         "refine_patterns": 2,
+        "classical_patterns": 0,
         "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
         "batch": 16,
         "output": str(run / f"{model}-{store}"),

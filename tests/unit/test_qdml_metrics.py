@@ -18,6 +18,7 @@ from qdml.metrics import (
     rank_test,
     reliability,
     rms_ratio,
+    rms_ratio_error,
     robust_ratio,
 )
 
@@ -75,6 +76,19 @@ def test_ratios() -> None:
     normal = np.random.default_rng(0).standard_normal(100_000)
     assert robust_ratio(2 * normal, np.ones(100_000)) == pytest.approx(2.0, rel=0.01)
     assert robust_ratio(np.append(normal, [1e9] * 100), np.ones(100_100)) == pytest.approx(1.0, rel=0.01)
+
+
+def test_the_error_of_an_rms_is_that_of_resampled_patterns() -> None:
+    rng = np.random.default_rng(4)
+    # Heavy tails: one pattern in ten is five times worse.
+    error, bound = rng.standard_normal(400) * np.where(rng.random(400) < 0.1, 5, 1), np.full(400, 2.0)
+    found = rms_ratio_error(error, bound)
+    again = [rms_ratio(error[i], bound[i]) for i in rng.integers(400, size=(2000, 400))]
+    # 2000 resamplings know a standard deviation to 1.6 %; to first order in 1/400 both are the same.
+    assert found == pytest.approx(np.std(again), rel=0.08)
+    normal = rng.standard_normal(10_000)
+    assert rms_ratio_error(normal, np.ones(10_000)) == pytest.approx(1 / np.sqrt(20_000), rel=0.03)
+    assert rms_ratio_error(error[:1], bound[:1]) is None
 
 
 CLASSES = ClassConfig(diameter_nm=(3.0, 4.0, 5.0, 6.0), sigma=(0.06, 0.10, 0.16))
