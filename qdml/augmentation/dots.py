@@ -22,6 +22,7 @@ A kind, E element, P pair of kinds, R group of reflections.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +37,9 @@ from qdml.augmentation.config import DotsConfig
 from qdml.augmentation.latents import LatentSpace, between, log_between
 from qdml.augmentation.near import Columns, NearTables
 from qdml.augmentation.recipe import Main
+from qdml.augmentation.stages import Stages
 from qdml.augmentation.tables import chebyshev_matrix, chebyshev_nodes, table
-from qdml.basis import Averages, DotBasis
+from qdml.basis import DotBasis
 
 __all__ = ["Dots"]
 
@@ -215,102 +217,163 @@ class Dots:
             values: of `LatentSpace.values`; None for perfect dots.
             texture_B1: standard deviation of ln γ.
         """
+        stage = Stages(main.numbers() | dict(values or {}))
+        if values is not None:
+            return self.staged(stage, main.variant, energy_B1, texture_B1)
+        partial, shares, _ = stage(
+            self.averages, stage.unknown("log_volume_diameter", "sigma"), variant_B=main.variant
+        )
+        atoms = stage(self.atoms, stage.unknown("strain", "b_scale"), energy_B1=energy_B1)
+        smooth_BKG = self.smooth(atoms, shares)
+        return smooth_BKG[:, 0] + _sum_of_products(smooth_BKG[:, 1:], partial)
+
+    def staged(self, stage: Stages, variant_B: torch.Tensor, energy_B1: torch.Tensor, texture_B1: Any) -> Any:
+        """The same for real dots, with the unknowns of `stage`: main parameters and latents.
+
+        Args:
+            stage: runs the stages.
+            variant_B: of the dots.
+            energy_B1: photon energy [keV].
+            texture_B1: standard deviation of ln γ, a stage's or a tensor.
+        """
+        size = stage.unknown("log_volume_diameter", "sigma")
+        partial, shares, near = stage(self.averages, size, variant_B=variant_B)
+        surface_B1 = stage(self.surface_share, size)
+        atoms = stage(self.atoms, stage.unknown("strain", "b_scale", "b_ratio"), energy_B1=energy_B1)
+        smooth_BKG = stage(self.smooth, atoms, shares, surface_B1, stage.unknown("surface_b"))
+        moving_BG = stage(
+            self.motion,
+            atoms,
+            near,
+            surface_B1,
+            stage.unknown("correlation", "correlation_fall", "correlation_law"),
+            stage.unknown("halo", "halo_b"),
+        )
+        return stage(self.total, smooth_BKG, partial, moving_BG, texture_B1, stage.unknown("texture"))
+
+    def averages(
+        self, size: Mapping[str, torch.Tensor], *, variant_B: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, P, G) P_ab, (B, A) sites of each kind and (B, C) near pairs, all per atom: means over the sizes."""
         # A basis is float32, whatever the tables are.
-        averages = self._basis.average(main.variant, main.log_volume_diameter.float(), main.sigma.float())
-        strain_B1 = main.strain[:, None]
+        found = self._basis.average(variant_B, size["log_volume_diameter"].float(), size["sigma"].float())
+        return found.partial, found.shares, found.near
+
+    def surface_share(self, size: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, 1) share x of the atoms in the outermost layer, of dots of the mean size."""
+        assert self._config is not None
+        diameter_B1 = torch.exp(size["log_volume_diameter"] - 3 * torch.log1p(size["sigma"] ** 2))[:, None]
+        inside_B1 = (1 - 0.2 * self._config.surface_depth / diameter_B1).clamp(min=0)
+        return 1 - inside_B1**3
+
+    def atoms(
+        self, values: Mapping[str, torch.Tensor], *, energy_B1: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Amplitudes and vibrations of atoms in the frame of the crystal.
+
+        Returns:
+            Amplitudes f: real (B, E, X) and imaginary (B, E, 1); (B, E, X) all that atoms scatter alone, |f|² and
+            Compton; (B, A) B/(1+ε)²; (B, 1) 1/(1+ε)².
+        """
+        strain_B1 = values["strain"][:, None]
         shrink_B1 = (1 + strain_B1) ** -2
         real_BEX, imaginary_BE1, incoherent_BEX = self._amplitudes(energy_B1, strain_B1)
-        b_BA = self._b_A * main.b_scale[:, None]
-        if values is not None:
-            b_BA = b_BA * self._ratios(values)[:, self._element_A]
+        alone_BEX = real_BEX**2 + imaginary_BE1**2
+        if incoherent_BEX is not None:
+            alone_BEX = alone_BEX + incoherent_BEX
+        b_BA = self._b_A * values["b_scale"][:, None]
+        if "b_ratio" in values:
+            assert self._config is not None
+            ratio = log_between(values["b_ratio"], self._config.b_ratio)
+            ratio_BE = torch.cat([torch.ones_like(ratio[:, :1]), ratio], dim=1).index_select(
+                1, self._ratio_of
+            )
+            b_BA = b_BA * ratio_BE[:, self._element_A]
+        return real_BEX, imaginary_BE1, alone_BEX, b_BA * shrink_B1, shrink_B1
+
+    def smooth(
+        self,
+        atoms: tuple[torch.Tensor, ...],
+        shares_BA: torch.Tensor,
+        surface_B1: torch.Tensor | None = None,
+        values: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """(B, 1 + 1 + P, G) smooth functions: the self term Σ x S, what of it is Bragg, factors of P_ab.
+
+        Perfect dots, which have no values, have no second: (B, 1 + P, G).
+        """
+        real_BEX, imaginary_BE1, alone_BEX, b_BA, shrink_B1 = atoms
         # Amplitudes of kinds at the nodes, and as their vibrations leave them.
         n = self._n_nodes
         real_BAN = real_BEX[:, :, :n].index_select(1, self._element_A)
         imaginary_BA1 = imaginary_BE1.index_select(1, self._element_A)
-        waller_BAN = self._occupancy_A[:, None] * torch.exp(-(b_BA * shrink_B1)[:, :, None] * self._s2_N)
-        square_BAN = real_BAN**2 + imaginary_BA1**2
-        self_BAN = (
-            square_BAN
-            if incoherent_BEX is None
-            else square_BAN + incoherent_BEX[:, :, :n].index_select(1, self._element_A)
-        )
-        sites_BA1 = averages.shares[:, :, None]
-        self_BN = (sites_BA1 * self._occupancy_A[:, None] * self_BAN).sum(dim=1)
+        waller_BAN = self._occupancy_A[:, None] * torch.exp(-b_BA[:, :, None] * self._s2_N)
+        sites_BA1 = shares_BA[:, :, None]
+        alone_BAN = alone_BEX[:, :, :n].index_select(1, self._element_A)
+        self_BN = (sites_BA1 * self._occupancy_A[:, None] * alone_BAN).sum(dim=1)
         damped_BAN = waller_BAN * real_BAN
         damped_im_BAN = waller_BAN * imaginary_BA1
         first, second = self._first_P, self._second_P
         pair_BPN = damped_BAN.index_select(1, first) * damped_BAN.index_select(
             1, second
         ) + damped_im_BAN.index_select(1, first) * damped_im_BAN.index_select(1, second)
-        if values is None:
-            smooth_BKG = torch.cat([self_BN[:, None], pair_BPN], dim=1) @ self._matrix_NG
-            return smooth_BKG[:, 0] + _sum_of_products(smooth_BKG[:, 1:], averages.partial)
-        config = self._config
-        assert config is not None
-        assert texture_B1 is not None
-        surface_B1 = self.surface_share(main)
-        extra_B1 = between(values["surface_b"], *config.surface_b) * shrink_B1
+        if values is None or surface_B1 is None:
+            return torch.cat([self_BN[:, None], pair_BPN], dim=1) @ self._matrix_NG
+        assert self._config is not None
+        extra_B1 = between(values["surface_b"], *self._config.surface_b) * shrink_B1
         m2_B1N = ((1 - surface_B1 * (1 - torch.exp(-extra_B1 * self._s2_N))) ** 2)[:, None]
         # Of the Bragg part: pairs, and what of the self term belongs to the mean structure.
-        bragg_self_B1N = (sites_BA1 * waller_BAN**2 * square_BAN).sum(dim=1, keepdim=True)
-        smooth_BKG = (
+        bragg_self_B1N = (sites_BA1 * (damped_BAN**2 + damped_im_BAN**2)).sum(dim=1, keepdim=True)
+        return (
             torch.cat([self_BN[:, None], m2_B1N * bragg_self_B1N, m2_B1N * pair_BPN], dim=1) @ self._matrix_NG
         )
-        pairs_BG = _sum_of_products(smooth_BKG[:, 2:], averages.partial)
-        gains_BR = torch.exp(texture_B1 * values["texture"]) - 1
-        near_BG = self._motion(
-            averages, values, b_BA * shrink_B1, surface_B1, shrink_B1, real_BEX[:, :, n:], imaginary_BE1
-        )
-        return (
-            smooth_BKG[:, 0]
-            + pairs_BG
-            + near_BG
-            + (gains_BR @ self._groups_RG) * (pairs_BG + smooth_BKG[:, 1])
-        )
 
-    def _ratios(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(B, E) factors on B of the elements; 1 for the heaviest."""
-        assert self._config is not None
-        if "b_ratio" not in values:
-            return torch.ones((1, 1), device=self._b_A.device, dtype=self._b_A.dtype)
-        ratio = log_between(values["b_ratio"], self._config.b_ratio)
-        return torch.cat([torch.ones_like(ratio[:, :1]), ratio], dim=1).index_select(1, self._ratio_of)
-
-    def _motion(
+    def motion(
         self,
-        averages: Averages,
-        values: Mapping[str, torch.Tensor],
-        b_BA: torch.Tensor,
+        atoms: tuple[torch.Tensor, ...],
+        near_BC: torch.Tensor,
         surface_B1: torch.Tensor,
-        shrink_B1: torch.Tensor,
-        real_BEJ: torch.Tensor,
-        imaginary_BE1: torch.Tensor,
+        correlation: Mapping[str, torch.Tensor],
+        halo: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """(B, G) what correlated motion and halo add."""
         config = self._config
         assert config is not None
+        real_BEX, imaginary_BE1, _, b_BA, shrink_B1 = atoms
         base_BC = ((b_BA[:, self._first_P] + b_BA[:, self._second_P]) / _4PI2).index_select(1, self._pair_C)
-        halo_BH = (config.halo * surface_B1 * values["halo"]) @ self._halo_SH
-        halo_b_B1 = between(values["halo_b"], *config.halo_b) * (shrink_B1 / _4PI2)
+        halo_BH = (config.halo * surface_B1 * halo["halo"]) @ self._halo_SH
+        halo_b_B1 = between(halo["halo_b"], *config.halo_b) * (shrink_B1 / _4PI2)
+        real_BEJ = real_BEX[:, :, self._n_nodes :]
         form = [
             real_BEJ[:, a] * real_BEJ[:, b] + imaginary_BE1[:, a] * imaginary_BE1[:, b]
             for a, b in self._near_pairs
         ]
         return self._near(
-            averages.near * self._occupied_C,
-            base_BC * (1 - self.correlation(values)),
+            near_BC * self._occupied_C,
+            base_BC * (1 - self.correlation(correlation)),
             base_BC,
             halo_BH,
             halo_b_B1.expand(-1, halo_BH.shape[1]),
             form,
         )
 
-    def surface_share(self, main: Main) -> torch.Tensor:
-        """(B, 1) share x of the atoms in the outermost layer, of dots of the mean size."""
-        assert self._config is not None
-        diameter_B1 = torch.exp(main.log_volume_diameter - 3 * torch.log1p(main.sigma**2))[:, None]
-        inside_B1 = (1 - 0.2 * self._config.surface_depth / diameter_B1).clamp(min=0)
-        return 1 - inside_B1**3
+    def total(
+        self,
+        smooth_BKG: torch.Tensor,
+        partial_BPG: torch.Tensor,
+        moving_BG: torch.Tensor,
+        texture_B1: torch.Tensor,
+        values: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """(B, G) everything, with the gains of the directions."""
+        pairs_BG = _sum_of_products(smooth_BKG[:, 2:], partial_BPG)
+        gains_BR = torch.exp(texture_B1 * values["texture"]) - 1
+        return (
+            smooth_BKG[:, 0]
+            + pairs_BG
+            + moving_BG
+            + (gains_BR @ self._groups_RG) * (pairs_BG + smooth_BKG[:, 1])
+        )
 
     def correlation(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(B, C) correlation of every column: between the two laws, which agree at the first shell."""

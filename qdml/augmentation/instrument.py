@@ -14,7 +14,7 @@ Symbols: B pattern, Q point of the grid, G point of the crystal's grid, P point 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,8 @@ from qdml.augmentation.latents import LatentSpace, log_between, smooth_modes
 from qdml.augmentation.mixing import shares
 from qdml.augmentation.optics import Optics, windows
 from qdml.augmentation.ranges import Ranges
-from qdml.augmentation.recipe import Expected, Main, Recipe, Setting
+from qdml.augmentation.recipe import Expected, Main, Setting, StagedRecipe
+from qdml.augmentation.stages import Stages
 from qdml.augmentation.surroundings import Surroundings
 from qdml.augmentation.tables import table
 from qdml.basis import DotBasis
@@ -46,7 +47,7 @@ _MARGIN = 0.15
 _LEAST = 1e-3
 
 
-class InstrumentRecipe(Recipe):
+class InstrumentRecipe(StagedRecipe):
     """Real samples on real instruments."""
 
     needs_intensity = False
@@ -114,8 +115,9 @@ class InstrumentRecipe(Recipe):
         modes_KQ = table(smooth_modes(q, config.dots.model_error_length), device, dtype)
         space.uniform("model_error_size", amplitude=True)
         space.field("model_error", "dots", modes_KQ)
-        self._of_sample = Ranges(
-            [{"fraction": one.fraction, "texture": one.texture} for one in config.instruments], device, dtype
+        self._share, self._spread = (
+            Ranges([{name: getattr(one, name)} for one in config.instruments], device, dtype)
+            for name in ("fraction", "texture")
         )
         elements = sorted({kind.element for kind in self.basis.kinds})
         fluoresces = [[bool(edges_below(elements, low, above_kev=_LINES_ABOVE))] for low, _ in energies]
@@ -138,45 +140,107 @@ class InstrumentRecipe(Recipe):
     def expected(self, main: Main, setting: Setting, z_BL: torch.Tensor) -> Expected:
         """The pattern without noise."""
         values = self.space.values(z_BL)
-        mask_BQ = setting.mask
-        view = self._optics.view(setting, values)
-        sample = self._of_sample.at(
-            setting.instrument, torch.cat([values["fraction"], values["texture_spread"]], dim=1)
-        )
-        dots_BG = self._dots(main, setting.energy_kev, values, sample["texture"])
-        shown_BQ = self._optics.show(dots_BG, view, main.strain[:, None]).clamp(min=0) * view.factor
-        error_B1 = log_between(values["model_error_size"], self._config.dots.model_error)
-        wrong_BQ = torch.exp(error_B1 * (values["model_error"] @ self.space.fields["model_error"].basis))
-        fraction_B1 = sample["fraction"]
-        dots_BQ = shares({"dots": (fraction_B1, shown_BQ)}, mask_BQ)["dots"] * wrong_BQ
-        around = self._surroundings.parts(
-            values,
-            mask_BQ,
-            factor_BP=view.factor_smooth,
-            unpolarised_BP=view.unpolarised_smooth,
-            fluoresces_B1=self._fluoresces_I1[setting.instrument],
-        )
-        rest_B1 = 1 - fraction_B1
-        total_BQ = dots_BQ + rest_B1 * self._surroundings.on_grid(_sum(around)).clamp(min=_LEAST)
-        mean_B1 = masked_mean(total_BQ, mask_BQ)
+        total_BQ, dots_BQ, around = self.scene(Stages(main.numbers() | values), main.variant, setting)
+        mean_B1 = masked_mean(total_BQ, setting.mask)
         intensity_BQ = total_BQ / mean_B1
-        peak_B1 = (intensity_BQ * view.per_step * mask_BQ).amax(dim=1, keepdim=True)
+        counting = self._optics.counting(setting)
+        peak_B1 = (intensity_BQ * counting["per_step"] * setting.mask).amax(dim=1, keepdim=True)
 
         def parts() -> Mapping[str, torch.Tensor]:
-            smooth = {name: rest_B1 * self._surroundings.on_grid(one) for name, one in around.items()}
+            smooth = {name: self._surroundings.on_grid(one) for name, one in around.items()}
             return {name: one / mean_B1 for name, one in ({"dots": dots_BQ} | smooth).items()}
 
-        fixed = {
-            name: torch.full_like(fraction_B1, size) for name, size in self._surroundings.amplitudes.items()
-        }
+        fixed = {name: torch.full_like(mean_B1, size) for name, size in self._surroundings.amplitudes.items()}
         return Expected(
             intensity=intensity_BQ,
-            rate=setting.dose / peak_B1 * view.efficiency,
-            mask=mask_BQ,
+            rate=setting.dose / peak_B1 * counting["efficiency"],
+            mask=setting.mask,
             known=self._optics.known(setting),
-            amplitudes=fixed | {"model_error": error_B1},
+            amplitudes=fixed | {"model_error": self._error(values)},
             make_parts=parts,
         )
+
+    def scene(self, stage: Stages, variant_B: torch.Tensor, setting: Setting) -> tuple[Any, ...]:
+        """The intensity and its parts, up to a factor: which unknown enters where.
+
+        Args:
+            stage: runs the stages; its unknowns are main parameters and latents.
+            variant_B: of the dots.
+            setting: what is known.
+
+        Returns:
+            (B, Q) the whole, (B, Q) dots, name -> (B, P) surroundings, of any mean.
+        """
+        unknown, optics = stage.unknown, self._optics
+        spread_B1 = stage(self._texture, unknown("texture_spread"), setting=setting)
+        dots_BG = self._dots.staged(stage, variant_B, setting.energy_kev, spread_B1)
+        shown_BQ = stage(
+            optics.through,
+            dots_BG,
+            unknown("strain"),
+            stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting),
+            stage(optics.widths, unknown("resolution"), setting=setting),
+            instrument_B=setting.instrument,
+        )
+        factors = stage(optics.factors, unknown("mu_r"), setting=setting)
+        fraction_B1 = stage(self._fraction, unknown("fraction"), setting=setting)
+        error = unknown("model_error_size", "model_error")
+        dots_BQ = stage(self._of_dots, shown_BQ, factors, fraction_B1, error, setting=setting)
+        around = stage(
+            self._around, unknown(*self._surroundings.latents), factors, fraction_B1, setting=setting
+        )
+        return stage(self._whole, dots_BQ, around, fraction_B1), dots_BQ, around
+
+    def _texture(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> torch.Tensor:
+        """(B, 1) standard deviation of ln of the gains."""
+        return self._spread.at(setting.instrument, values["texture_spread"])["texture"]
+
+    def _fraction(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> torch.Tensor:
+        """(B, 1) share of the dots."""
+        return self._share.at(setting.instrument, values["fraction"])["fraction"]
+
+    def _error(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, 1) size of the error of the model."""
+        return log_between(values["model_error_size"], self._config.dots.model_error)
+
+    def _of_dots(
+        self,
+        shown_BQ: torch.Tensor,
+        factors: tuple[torch.Tensor, torch.Tensor],
+        fraction_B1: torch.Tensor,
+        error: Mapping[str, torch.Tensor],
+        *,
+        setting: Setting,
+    ) -> torch.Tensor:
+        """(B, Q) the dots with their share, and the error of the model."""
+        dots_BQ = shown_BQ.clamp(min=0) * factors[0]
+        wrong_BQ = torch.exp(
+            self._error(error) * (error["model_error"] @ self.space.fields["model_error"].basis)
+        )
+        return shares({"dots": (fraction_B1, dots_BQ)}, setting.mask)["dots"] * wrong_BQ
+
+    def _around(
+        self,
+        values: Mapping[str, torch.Tensor],
+        factors: tuple[torch.Tensor, torch.Tensor],
+        fraction_B1: torch.Tensor,
+        *,
+        setting: Setting,
+    ) -> dict[str, torch.Tensor]:
+        """Name -> (B, P) the surroundings with their shares."""
+        parts = self._surroundings.parts(
+            values,
+            setting.mask,
+            factor_BP=factors[1],
+            unpolarised_BP=self._optics.counting(setting)["unpolarised_smooth"],
+            fluoresces_B1=self._fluoresces_I1[setting.instrument],
+        )
+        return {name: (1 - fraction_B1) * one for name, one in parts.items()}
+
+    def _whole(
+        self, dots_BQ: torch.Tensor, around: Mapping[str, torch.Tensor], fraction_B1: torch.Tensor
+    ) -> torch.Tensor:
+        return dots_BQ + torch.maximum(self._surroundings.on_grid(_sum(around)), _LEAST * (1 - fraction_B1))
 
 
 def _sum(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:

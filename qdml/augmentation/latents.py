@@ -104,6 +104,13 @@ class LatentSpace:
             found |= zip(self._uniform, phi.split(sizes, dim=1), strict=True)
         return found
 
+    def slopes(self, z_BL: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Name -> (B, n) derivatives of `values`, each with respect to its own z."""
+        found = {name: torch.ones_like(z_BL[:, where]) for name, where in self.names.items()}
+        for name in self._uniform:
+            found[name] = torch.exp(-0.5 * z_BL[:, self.names[name]] ** 2) / math.sqrt(2 * math.pi)
+        return found
+
     def straight(self, z_BL: torch.Tensor) -> torch.Tensor:
         """(B, L) dz/dv of unknowns v of variance 1, straight in what they stand for: √12 Φ(z) of what is uniform.
 

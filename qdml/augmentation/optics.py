@@ -157,7 +157,7 @@ class Optics:
             return Ranges(cases, device, dtype, **more)
 
         self._known = ranges(_KNOWN, logarithmic=("peak_counts", "energy_kev", "resolution_factor"))
-        self._unknown = ranges(_UNKNOWN)
+        self._unknown = {name: ranges([name]) for name in _UNKNOWN}
         for name in _UNKNOWN:
             space.uniform(name)
         self._resolution_error = resolution_error
@@ -192,9 +192,13 @@ class Optics:
         self._spline_CQ = self._spline_CG[:, self._inside].contiguous()
         self._spline_CP = to_device(CubicSpline(coarse, np.eye(len(coarse)))(smooth).T)
         most = math.exp(_FAR * resolution_error)
-        self.sigma_max, self.gamma_max = (
+        self._widest, self.gamma_max = (
             most * width for width in self._largest(instruments, energies, coarse)
         )
+        # A point of the grid is the mean over its bin (photons of several steps of the instrument): a resolution
+        # of its own, of the variance of a uniform distribution.
+        self._bin = self._step / math.sqrt(12)
+        self.sigma_max = math.hypot(self._widest, self._bin)
 
     @staticmethod
     def _largest(
@@ -266,53 +270,93 @@ class Optics:
             setting: what is known.
             values: of `LatentSpace.values`.
         """
-        instrument_B = setting.instrument
-        drawn = self._unknown.at(instrument_B, torch.cat([values[name] for name in _UNKNOWN], dim=1))
-        own = {name: rows[instrument_B] for name, rows in self._settings_I.items()}
+        factor, factor_smooth = self.factors(values, setting=setting)
+        sigma, gamma = (*self.widths(values, setting=setting), None)[:2]
+        assert sigma is not None
+        return View(
+            instrument=setting.instrument,
+            shift=self.shift(values, setting=setting),
+            sigma=sigma,
+            gamma=gamma,
+            factor=factor,
+            factor_smooth=factor_smooth,
+            **self.counting(setting),
+        )
+
+    def shift(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> torch.Tensor:
+        """(B, G) ΔQ of `View`, of zero error and displacement."""
+        instrument_B, q_C, wavelength_B1 = (
+            setting.instrument,
+            self._coarse_C,
+            HC_KEV_ANGSTROM / setting.energy_kev,
+        )
+        own = {name: self._settings_I[name][instrument_B] for name in ("plate", "panel", "radius")}
+        zero_B1, along_B1 = (
+            self._unknown[name].at(instrument_B, values[name])[name]
+            for name in ("zero_deg", "displacement_mm")
+        )
+        # On a flat panel a displacement along the beam counts less by cos 2θ than on a circle.
+        axis_B1 = along_B1 * (1 - own["plate"])
+        angle_BC = two_theta_of(q_C, wavelength_B1)
+        shift_BC: torch.Tensor = (
+            zero_shift(q_C, wavelength_B1, zero_B1 * _RAD)
+            + displacement_shift(q_C, wavelength_B1, along_B1 * own["plate"], own["radius"])
+            + capillary_shift(q_C, wavelength_B1, axis_B1, 0.0, own["radius"])
+            * (1 - own["panel"] * (1 - torch.cos(angle_BC)))
+        )
+        return shift_BC @ self._spline_CG
+
+    def widths(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> tuple[torch.Tensor, ...]:
+        """Widths of `View`, of the true resolution over the stated one."""
+        error_B1 = torch.exp(self._resolution_error * values["resolution"].clamp(-_FAR, _FAR))
+        coarse = self._widths(self._coarse_C, setting, setting.resolution_factor * error_B1)
+        sigma, gamma = torch.stack(coarse) @ self._spline_CG
+        # A spline through the kink where the angle ends may swing beyond the ends.
+        sigma = torch.sqrt(sigma.clamp(0, self._widest).square() + self._bin**2)
+        return (sigma, gamma.clamp(0, self.gamma_max)) if self.gamma_max > 0 else (sigma,)
+
+    def factors(
+        self, values: Mapping[str, torch.Tensor], *, setting: Setting
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, Q) and (B, P) factors of `View`, of absorption."""
+        angle_BC = two_theta_of(self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev)
+        absorption_B1 = self._unknown["mu_r"].at(setting.instrument, values["mu_r"])["mu_r"]
+        through_BC = capillary_absorption(angle_BC, absorption_B1)
+        factor_BC = self._geometry(angle_BC, setting.instrument)[0] * through_BC
+        return (factor_BC @ self._spline_CQ).clamp(min=1e-6), (factor_BC @ self._spline_CP).clamp(min=1e-6)
+
+    def counting(self, setting: Setting) -> dict[str, torch.Tensor]:
+        """What of `View` depends on no unknown."""
         q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev
         angle_BC = two_theta_of(q_C, wavelength_B1)
-        error_B1 = torch.exp(self._resolution_error * values["resolution"].clamp(-_FAR, _FAR))
-        sigma_BC, gamma_BC = self._widths(q_C, setting, setting.resolution_factor * error_B1)
-        along_B1, plate_B1, panel_B1 = drawn["displacement_mm"], own["plate"], own["panel"]
-        # On a flat panel a displacement along the beam counts less by cos 2θ than on a circle.
-        axis_B1 = along_B1 * (1 - plate_B1)
-        shift_BC = (
-            zero_shift(q_C, wavelength_B1, drawn["zero_deg"] * _RAD)
-            + displacement_shift(q_C, wavelength_B1, along_B1 * plate_B1, own["radius"])
-            + capillary_shift(q_C, wavelength_B1, axis_B1, 0.0, own["radius"])
-            * (1 - panel_B1 * (1 - torch.cos(angle_BC)))
-        )
-        polarised_BC = polarisation(angle_BC, own["in_plane"])
-        solid_BC = 1 - panel_B1 * (1 - solid_angle_flat(angle_BC))
-        slits_BC = 1 - own["automatic"] * (1 - constant_length(angle_BC))
-        through_BC = capillary_absorption(angle_BC, drawn["mu_r"])
+        panel_B1, step_B1 = (self._settings_I[name][setting.instrument] for name in ("panel", "step"))
+        _, corrected_BC = self._geometry(angle_BC, setting.instrument)
         # A panel sees rings of many pixels; where it is corrected, fewer photons stand for the same intensity.
         pixels_BC = 1 - panel_B1 * (1 - ring_pixels(angle_BC))
-        corrected_BC = (1 - own["polarisation"] * (1 - polarised_BC)) * (
-            1 - own["solid_angle"] * (1 - solid_BC)
-        )
-        factor_BC = polarised_BC * solid_BC * slits_BC * through_BC / corrected_BC.clamp(min=1e-6)
         per_step_BC = corrected_BC * pixels_BC
         # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ). Not beyond 2θ = 157°, where nobody
         # measures and a spline would swing.
         slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=0.2)
-        steps_BC = self._step / (own["step"] * slope_BC)
-        shift, sigma, gamma = torch.stack([shift_BC, sigma_BC, gamma_BC]) @ self._spline_CG
-        parts = [factor_BC, per_step_BC, per_step_BC * steps_BC]
-        factor, per_step, efficiency = torch.stack(parts) @ self._spline_CQ
-        smooth = torch.stack([factor_BC, 1 / corrected_BC.clamp(min=1e-2)]) @ self._spline_CP
-        return View(
-            instrument=instrument_B,
-            shift=shift,
-            # A spline through the kink where the angle ends may swing beyond the ends.
-            sigma=sigma.clamp(0, self.sigma_max),
-            gamma=gamma.clamp(0, self.gamma_max) if self.gamma_max > 0 else None,
-            factor=factor.clamp(min=1e-6),
-            factor_smooth=smooth[0].clamp(min=1e-6),
-            unpolarised_smooth=smooth[1],
-            efficiency=efficiency.clamp(min=1e-9),
-            per_step=per_step.clamp(min=0),
+        steps_BC = self._step / (step_B1 * slope_BC)
+        per_step, efficiency = torch.stack([per_step_BC, per_step_BC * steps_BC]) @ self._spline_CQ
+        return {
+            "unpolarised_smooth": (1 / corrected_BC.clamp(min=1e-2)) @ self._spline_CP,
+            "efficiency": efficiency.clamp(min=1e-9),
+            "per_step": per_step.clamp(min=0),
+        }
+
+    def _geometry(
+        self, angle_BC: torch.Tensor, instrument_B: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, C) what intensities are multiplied by, absorption aside, and what files are corrected for."""
+        own = {name: rows[instrument_B] for name, rows in self._settings_I.items()}
+        polarised_BC = polarisation(angle_BC, own["in_plane"])
+        solid_BC = 1 - own["panel"] * (1 - solid_angle_flat(angle_BC))
+        slits_BC = 1 - own["automatic"] * (1 - constant_length(angle_BC))
+        corrected_BC = (1 - own["polarisation"] * (1 - polarised_BC)) * (
+            1 - own["solid_angle"] * (1 - solid_BC)
         )
+        return polarised_BC * solid_BC * slits_BC / corrected_BC.clamp(min=1e-6), corrected_BC
 
     def _visible(
         self,
@@ -328,28 +372,46 @@ class Optics:
         return visible(self._q, first_B1, last_B1, gaps=gaps).to(self._q.dtype)
 
     def show(self, dots_BG: torch.Tensor, view: View, strain_B1: torch.Tensor) -> torch.Tensor:
+        """(B, Q) dots as an instrument shows them; arguments as for `through`."""
+        widths = (view.sigma,) if view.gamma is None else (view.sigma, view.gamma)
+        strain = {"strain": strain_B1[:, 0]}
+        return self.through(dots_BG, strain, view.shift, widths, instrument_B=view.instrument)
+
+    def through(
+        self,
+        dots_BG: torch.Tensor,
+        values: Mapping[str, torch.Tensor],
+        shift_BG: torch.Tensor,
+        widths: tuple[torch.Tensor, ...],
+        *,
+        instrument_B: torch.Tensor,
+    ) -> torch.Tensor:
         """(B, Q) dots through the lines of the radiation, at shifted angles, with the instrument's resolution.
 
         Args:
             dots_BG: in the frame of the crystal.
-            view: how they are seen.
-            strain_B1: ε of the crystal.
+            values: strain, ε of the crystal.
+            shift_BG: of `View`.
+            widths: of `View`.
+            instrument_B: (B,) int64.
         """
+        # Also (K, B, G) dots, each of the K through the same instruments.
         shown_BG = seen(
             dots_BG,
             self._crystal_q,
-            self._ratio_IL[view.instrument].split(1, dim=1),
-            self._weight_IL[view.instrument].split(1, dim=1),
+            self._ratio_IL[instrument_B].split(1, dim=1),
+            self._weight_IL[instrument_B].split(1, dim=1),
             # (Q + ΔQ)(1 + ε) - Q
-            view.shift + strain_B1 * (self._crystal_q + view.shift),
+            shift_BG + values["strain"][:, None] * (self._crystal_q + shift_BG),
         )
+        sigma_BG, gamma_BG = (*widths, None)[:2]
         broad_BG: torch.Tensor = broaden(
             shown_BG,
-            view.sigma,
-            view.gamma,
+            sigma_BG,
+            gamma_BG,
             step=self._step,
             sigma_max=self.sigma_max,
             gamma_max=self.gamma_max,
             extent=min(self._extent, math.pi / self._step),
         )
-        return broad_BG[:, self._inside]
+        return broad_BG[..., self._inside]

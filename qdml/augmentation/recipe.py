@@ -20,13 +20,14 @@ import torch
 
 from qdml.augmentation.counts import photons
 from qdml.augmentation.latents import LatentSpace
+from qdml.augmentation.stages import Stages
 from qdml.observation import Observation
 
 if TYPE_CHECKING:
     from qdml.basis import DotBasis
     from qdml.dataset import Rows
 
-__all__ = ["Expected", "Main", "Recipe", "Setting"]
+__all__ = ["Expected", "Main", "Recipe", "Setting", "StagedRecipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,11 @@ class Main:
 
     def __len__(self) -> int:
         return len(self.sigma)
+
+    def numbers(self) -> dict[str, torch.Tensor]:
+        """What is continuous: name -> (B,)."""
+        names = ("log_volume_diameter", "sigma", "strain", "b_scale")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,3 +165,20 @@ class Recipe(ABC):
         """Observations, and the (B, L) latents behind them."""
         setting, z_BL = self.draw(rows, generator, cell)
         return self.observe(self.expected(rows.main(), setting, z_BL), generator), z_BL
+
+
+class StagedRecipe(Recipe):
+    """A recipe whose patterns are made in stages, through which derivatives find their way."""
+
+    @abstractmethod
+    def scene(self, stage: Stages, variant_B: torch.Tensor, setting: Setting) -> tuple[Any, ...]:
+        """The expected intensity up to a factor, and whatever else `expected` is made of.
+
+        Args:
+            stage: runs the stages; its unknowns are `Main.numbers` and `LatentSpace.values`.
+            variant_B: of the dots.
+            setting: what is known.
+
+        Returns:
+            First (B, Q): what `expected` divides by its mean over the window.
+        """

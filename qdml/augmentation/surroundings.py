@@ -80,6 +80,7 @@ class Surroundings:
         self._container_share = config.container_share if config.containers else (0.0, 0.0)
         self._spreads = to_device([config.ring_position, config.ring_width, config.ring_height])
 
+        already = set(space.names)
         for name, number in (("solvent", len(terms)), ("container", len(containers))):
             if number > 1:
                 space.normal(name, number)
@@ -90,6 +91,8 @@ class Surroundings:
         for name, length in (("solvent", config.length), ("background", config.background_length)):
             space.field(f"{name}_gain", name, to_device(smooth_modes(q, length)))
             self._modes[name] = to_device(smooth_modes(self.grid, length))
+        #: Names of the latents of `parts`.
+        self.latents = [name for name in space.names if name not in already]
 
     def parts(
         self,

@@ -1,10 +1,13 @@
 """Derivatives of the expected pattern with respect to everything that is not known.
 
-Forward differentiation, a few tangents at a time; each tangent is of all patterns of the batch, since no pattern
-depends on the unknowns of another. Smooth factors exp(a Σ_k z_k b_k) of one part p of the scene need none of it: with
-the pattern y of mean 1 over the window, their columns are a p b_k - y <a p b_k> (`qdml.augmentation.latents.Field`).
+A recipe in stages (`qdml.augmentation.stages`) is differentiated stage by stage, each along the unknowns that have
+entered so far; another as a whole, along all of them. Smooth factors exp(a Σ_k z_k b_k) of one part p of the scene need
+neither: their columns are a p b_k. The pattern y has the mean 1 over the window; where c is the column of an intensity
+t of any mean, that of y is
 
-Symbols: B pattern, Q point of the grid, N main parameter, L latent, U unknown, K bump, T tangent.
+    ∂y = (c - y <c>) / <t>,        <> the mean over the window.
+
+Symbols: B pattern, Q point of the grid, N main parameter, L latent, U unknown, K column of some of them.
 """
 
 from __future__ import annotations
@@ -14,22 +17,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch.func import jvp, vmap
 
+from qdml.augmentation.recipe import StagedRecipe
+from qdml.augmentation.stages import Slopes
 from qdml.limits.unknowns import MAIN, main_of, values_of
+from qdml.preprocess import masked_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from qdml.augmentation.recipe import Expected, Main, Recipe, Setting
 
 __all__ = ["recipe_jacobian"]
 
-# Patterns times tangents that are pushed through together. More fill the cache of a core, fewer spend their time in
-# Python: 0.5 s for one pattern whatever is asked for, 45 ms for each of 48.
-_TOGETHER, _LEAST = 512, 8
+_N = len(MAIN)
 
 
 def recipe_jacobian(
-    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor, *, tangents: int | None = None
+    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor
 ) -> tuple[Expected, torch.Tensor]:
     """The expected pattern and its derivatives.
 
@@ -38,46 +40,61 @@ def recipe_jacobian(
         main: dots.
         setting: what is known of the measurements.
         z_BL: latents.
-        tangents: how many are pushed through at a time; None for as many as the number of patterns suggests.
 
     Returns:
-        what is expected, and (B, Q, N + L) float32 derivatives of its intensity with respect to `MAIN` and z.
+        what is expected, and (B, Q, N + L) float32 derivatives of its intensity with respect to `MAIN` and z, a view of
+        memory in the order (B, N + L, Q).
     """
-    tangents = max(_LEAST, _TOGETHER // max(1, len(z_BL))) if tangents is None else tangents
-    values_BN, variant_B = values_of(main).float(), main.variant
-    expected = recipe.expected(main_of(values_BN, variant_B), setting, z_BL)
+    main = main_of(values_of(main), main.variant)
+    expected = recipe.expected(main, setting, z_BL)
     y_BQ, mask_BQ = expected.intensity, expected.mask
-    n_main, n_latents = len(MAIN), z_BL.shape[1]
-    slopes_BQU = y_BQ.new_zeros((*y_BQ.shape, n_main + n_latents))
-
-    def of_main(x_BN: torch.Tensor) -> torch.Tensor:
-        return recipe.expected(main_of(x_BN, variant_B), setting, z_BL).intensity
-
-    slopes_BQU[..., :n_main] = _push(of_main, values_BN, range(n_main), tangents)
-
-    linear = torch.zeros(n_latents, dtype=torch.bool)
+    slopes_BUQ = y_BQ.new_empty((len(y_BQ), _N + z_BL.shape[1], y_BQ.shape[1]))
+    points_B1 = mask_BQ.sum(dim=1, keepdim=True)
+    in_fields = torch.zeros(slopes_BUQ.shape[1], dtype=torch.bool)
+    parts = expected.parts if recipe.space.fields else {}
     for name, field in recipe.space.fields.items():
-        linear[field.slice] = True
-        part_BQ = expected.amplitudes[name] * expected.parts[field.part]
-        mean_BK = (part_BQ * mask_BQ) @ field.basis.T / mask_BQ.sum(dim=1, keepdim=True)
-        columns = slice(n_main + field.slice.start, n_main + field.slice.stop)
-        slopes_BQU[..., columns] = part_BQ[..., None] * field.basis.T - y_BQ[..., None] * mean_BK[:, None, :]
+        where = slice(_N + field.slice.start, _N + field.slice.stop)
+        in_fields[where] = True
+        part_BQ = expected.amplitudes[name] * parts[field.part]
+        mean_BK = (part_BQ * mask_BQ) @ field.basis.T / points_B1
+        own_BKQ = slopes_BUQ[:, where]
+        torch.mul(part_BQ[:, None], field.basis, out=own_BKQ)
+        own_BKQ.addcmul_(y_BQ[:, None], mean_BK[:, :, None], value=-1)
+    others = torch.nonzero(~in_fields)[:, 0].tolist()
+    if isinstance(recipe, StagedRecipe):
+        total_BQ, columns_KBQ, order = _through_stages(recipe, main, setting, z_BL, others)
+    else:
+        total_BQ, columns_KBQ, order = y_BQ, _as_a_whole(recipe, main, setting, z_BL, others), others
+    mean_B1 = masked_mean(total_BQ, mask_BQ)
+    off_KB1 = (columns_KBQ * mask_BQ).sum(dim=2, keepdim=True) / points_B1
+    slopes_BUQ[:, order] = ((columns_KBQ - off_KB1 * y_BQ) / mean_B1).movedim(0, 1)
+    return expected, slopes_BUQ.mT
 
-    def of_latents(z: torch.Tensor) -> torch.Tensor:
-        return recipe.expected(main, setting, z).intensity
 
-    rest = torch.nonzero(~linear)[:, 0].tolist()
-    if rest:
-        slopes_BQU[..., [n_main + index for index in rest]] = _push(of_latents, z_BL, rest, tangents)
-    return expected, slopes_BQU
+def _through_stages(
+    recipe: StagedRecipe, main: Main, setting: Setting, z_BL: torch.Tensor, others: list[int]
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """(B, Q) an intensity of any mean, (K, B, Q) its columns, and which they are."""
+    one_B = torch.ones_like(main.sigma)
+    # With respect to ln σ and ln b.
+    slopes = {"log_volume_diameter": one_B, "sigma": main.sigma, "strain": one_B, "b_scale": main.b_scale}
+    columns = {name: range(index, index + 1) for index, name in enumerate(main.numbers())}
+    for name, where in recipe.space.names.items():
+        if name not in recipe.space.fields:
+            columns[name] = range(_N + where.start, _N + where.stop)
+    stage = Slopes(main.numbers() | recipe.space.values(z_BL), columns, slopes | recipe.space.slopes(z_BL))
+    total = recipe.scene(stage, main.variant, setting)[0]
+    return total.value, total.slopes, list(total.columns)
 
 
-def _push(
-    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, columns: Sequence[int], tangents: int
+def _as_a_whole(
+    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor, others: list[int]
 ) -> torch.Tensor:
-    """(B, Q, T) derivatives of a function of (B, n) along some of its n columns, each for all rows at once."""
-    direction_TBn = x.new_zeros((len(columns), *x.shape))
-    for index, column in enumerate(columns):
-        direction_TBn[index, :, column] = 1
-    along = vmap(lambda direction: jvp(function, (x,), (direction,))[1], out_dims=-1, chunk_size=tangents)
-    return along(direction_TBn)
+    """(K, B, Q) columns of the intensity, one after another, each for all rows at once."""
+    x_BU = torch.cat([values_of(main).float(), z_BL], dim=1)
+
+    def intensity(x_BU: torch.Tensor) -> torch.Tensor:
+        return recipe.expected(main_of(x_BU[:, :_N], main.variant), setting, x_BU[:, _N:]).intensity
+
+    along_KBU = torch.eye(x_BU.shape[1]).to(x_BU)[others, None].expand(-1, len(x_BU), -1)
+    return vmap(lambda along_BU: jvp(intensity, (x_BU,), (along_BU,))[1])(along_KBU)
