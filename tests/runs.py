@@ -3,6 +3,12 @@
 A start of Python costs 2 s, with torch 4 s.
 """
 
+import itertools
+import logging
+import multiprocessing
+import os
+import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +56,59 @@ def trained(output: Path, *overrides: str) -> Path:
     with join_processes("cpu") as processes:
         assert train(config, processes, lambda: False) == 0
     return output
+
+
+def train_in_processes(
+    config: "TrainConfig", n: int, log: Path, stop_at: int | None = None
+) -> set[int | None]:
+    """Exit codes of n processes that train together, as torchrun starts them; all have one address.
+
+    They are copies of a process that has imported torch already. Their log goes to a file; `stop_at` is a step after
+    which the last of them, and nobody else, is told to stop.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["qdml.trainer", "qdml.models", "torch.distributed"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    processes = []
+    for rank in range(n):
+        place = {
+            "RANK": rank,
+            "WORLD_SIZE": n,
+            "LOCAL_RANK": rank,
+            "LOCAL_WORLD_SIZE": n,
+            "MASTER_PORT": port,
+        }
+        place = {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in place.items()}}
+        last = stop_at if rank == n - 1 else None
+        processes.append(context.Process(target=_train_one, args=(config, place, log, last)))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        process.kill()
+    return {process.exitcode for process in processes}
+
+
+def _train_one(config: "TrainConfig", place: dict[str, str], log: Path, stop_at: int | None) -> None:
+    from qdml.distributed import join_processes
+    from qdml.train import train
+
+    os.environ.update(place)
+    logging.basicConfig(filename=log, level=logging.INFO)
+    steps = itertools.count(1)
+    with join_processes("cpu") as processes:
+        sys.exit(train(config, processes, lambda: stop_at is not None and next(steps) >= stop_at))
+
+
+def evaluated(model: Path, store: Path, output: Path, *overrides: str) -> dict[str, Any]:
+    """The metrics that `qd-evaluate` finds; `output` has its files."""
+    from qdml.config import EvaluateConfig, read_config
+    from qdml.evaluate import evaluate
+
+    words = (f"model={model}", f"data.store={store}", f"output={output}", "device=cpu", *overrides)
+    return evaluate(read_config(EvaluateConfig, composed("evaluate", *words)))
 
 
 def _compose(command: str, *overrides: str) -> DictConfig:

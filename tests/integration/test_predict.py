@@ -4,12 +4,11 @@ import base64
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import trained
 
 from qdml import example, predict, report
 
@@ -21,19 +20,15 @@ SAMPLES = tuple(
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, smoke_store: Path) -> Path:
     """A run: a store of 2, 2.5 and 3 nm dots, a network that has learned to tell them apart, three samples."""
     run = tmp_path_factory.mktemp("run")
-    simulate = "hpc.simulate experiment=smoke store.path=store.zarr device=cpu"
+    (run / "store.zarr").symlink_to(smoke_store)
     train = (
-        "qdml.train data.store=store.zarr output=model classes=smoke network=residual_mlp device=cpu "
-        "optim=adamw trainer.batch=32 trainer.steps=400 trainer.evaluate_every=100 trainer.checkpoint_every=100 "
-        "trainer.threads=1"
+        "classes=smoke network=residual_mlp optim=adamw trainer.batch=32 trainer.steps=400 "
+        "trainer.evaluate_every=100 trainer.checkpoint_every=100"
     )
-    for command in (simulate, train):
-        subprocess.run(
-            [sys.executable, "-m", *command.split()], cwd=run, check=True, timeout=120, capture_output=True
-        )
+    trained(run / "model", f"data.store={smoke_store}", *train.split())
     (run / "samples").mkdir()
     example.write_samples(run / "samples", SAMPLES)
     return run

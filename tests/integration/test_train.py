@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import train_config, train_in_processes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hpc.store import open_store
 from qdml.checkpoint import load_model, read_card
-from qdml.config import TrainConfig, read_config
+from qdml.config import TrainConfig
 from qdml.dataset import read_lanes
 from qdml.densities import TARGETS
 from qdml.distributed import join_processes
@@ -30,19 +29,14 @@ from qdml.train import EXIT_REQUEUE, train
 SHORT = ("trainer.steps=12", "trainer.evaluate_every=4", "trainer.checkpoint_every=4")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "store.zarr"
-    command = [sys.executable, "-m", "hpc.simulate", "experiment=smoke", f"store.path={path}", "device=cpu"]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
-    return path
+@pytest.fixture
+def store(smoke_store: Path) -> Path:
+    return smoke_store
 
 
 def config_of(store: Path, output: Path, *overrides: str) -> TrainConfig:
     fixed = ("training=smoke", f"data.store={store}", f"output={output}", "device=cpu", "trainer.threads=1")
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("train", overrides=[*fixed, *SHORT, *overrides])
-    return read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
+    return train_config(*fixed, *SHORT, *overrides)
 
 
 def run_here(config: TrainConfig, stop_requested: Callable[[], bool] = lambda: False) -> int:
@@ -94,9 +88,9 @@ POSTERIOR = (
 
 
 @pytest.fixture(scope="module")
-def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed") / "model"
-    assert run_here(config_of(store, folder)) == 0
+    assert run_here(config_of(smoke_store, folder)) == 0
     return folder
 
 
@@ -200,26 +194,24 @@ def launch(store: Path, output: Path, *overrides: str, processes: int) -> list[s
     return ["python", *(torchrun if processes > 1 else []), "-m", "qdml.train", *options, *overrides]
 
 
-def test_two_processes_equal_one_and_resume_exactly(
-    store: Path, tmp_path: Path, run_command: Callable
-) -> None:
-    exact = "trainer.precision=float64"
-    run_command(launch(store, tmp_path / "two", exact, processes=2))
+def test_two_processes_equal_one_and_resume_exactly(store: Path, tmp_path: Path) -> None:
+    exact, log = "trainer.precision=float64", tmp_path / "log"
+    assert train_in_processes(config_of(store, tmp_path / "two", exact), 2, log) == {0}
     assert run_here(config_of(store, tmp_path / "one", exact)) == 0
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     # float64: what is left is the order of the sum over the batch, 1e-16 relative, through 12 steps of Adam.
     for name, value in one.items():
         assert torch.allclose(two[name], value, rtol=1e-9, atol=1e-13), name
 
-    # The same two processes, stopped by a signal to one of them during step 6 and started again.
+    # The same two processes, one of them told to stop during step 6, and started again.
     halves = tmp_path / "halves"
-    command = launch(store, halves, exact, processes=2)
-    at = command.index("qdml.train")
-    stopped = [*command[: at - 1], str(Path(__file__).with_name("stop_after.py")), "6", *command[at + 1 :]]
-    run_command(stopped, returncode=None)
+    config = config_of(store, halves, exact)
+    assert train_in_processes(config, 2, log, stop_at=6) == {EXIT_REQUEUE}
     assert not read_card(halves)["finished"]
     alone = Path(shutil.copytree(halves, tmp_path / "alone"))
-    assert "resuming at step 6" in run_command(command).stdout
+    assert "resuming at step" not in log.read_text()
+    assert train_in_processes(config, 2, log) == {0}
+    assert "resuming at step 6" in log.read_text()
     assert_same(halves, tmp_path / "two")
 
     # A checkpoint of two processes is continued by one: the result does not depend on their number.
@@ -265,7 +257,9 @@ def test_patterns_are_observed_again_and_a_resumed_run_draws_them_again(
 ) -> None:
     monkeypatch.setattr("qdml.trainer._APART", 1)
     drawn, batch = [], EnsembleLane.batch
-    monkeypatch.setattr(EnsembleLane, "batch", lambda lane, step, n: drawn.append(step) or batch(lane, step, n))
+    monkeypatch.setattr(
+        EnsembleLane, "batch", lambda lane, step, n: drawn.append(step) or batch(lane, step, n)
+    )
     options = (*ENSEMBLE, *POSTERIOR, "data.lanes=1", "trainer.observations=2")
     assert run_here(config_of(store, tmp_path / "one", *options)) == 0
     # Odd steps observe what was drawn three steps before; the first of them has nothing to observe.
@@ -312,16 +306,13 @@ def test_samples_of_the_store_and_endless_data_held_to_the_same_rows_give_one_mo
 def test_a_part_of_minutes_saves_and_asks_to_be_run_again(
     store: Path, tmp_path: Path, run_command: Callable
 ) -> None:
+    """How long a part is may change from part to part."""
     steps = ("trainer.steps=100000", "trainer.evaluate_every=100000", "trainer.checkpoint_every=100000")
-    command = launch(store, tmp_path / "model", *steps, "trainer.stop_after_minutes=0.05", processes=1)
-    output = run_command(command, returncode=EXIT_REQUEUE).stdout
+    command = launch(store, tmp_path / "model", *steps, processes=1)
+    output = run_command([*command, "trainer.stop_after_minutes=0.03"], returncode=EXIT_REQUEUE).stdout
     assert "state saved; run the same command again to go on" in output
-    assert "resuming at step" in run_command(command, returncode=EXIT_REQUEUE).stdout
-    # How long a part is may change from part to part.
-    assert (
-        "resuming at step"
-        in run_command([*command[:-1], "trainer.stop_after_minutes=0.02"], returncode=EXIT_REQUEUE).stdout
-    )
+    output = run_command([*command, "trainer.stop_after_minutes=0.02"], returncode=EXIT_REQUEUE).stdout
+    assert "resuming at step" in output and "state saved; run the same command again to go on" in output
 
 
 def test_a_run_cannot_be_made_longer_afterwards(undisturbed: Path, store: Path) -> None:

@@ -1,14 +1,14 @@
 """A grid of structural variants through every command: simulated, looked at, exported, learned from, evaluated."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from runs import evaluated, simulated, trained
 
+from hpc import storetool
 from hpc.schema import BASIS_ARRAYS
 from hpc.store import open_store, verify_store
 from qdml.dataset import fingerprint
@@ -16,19 +16,10 @@ from qdml.dataset import fingerprint
 VARIANTS = "variants={shape:[sphere,cube],lattice:[ideal,rhombohedral]}"
 
 
-def module(folder: Path, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, check=False, timeout=120, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("variants")
-    smoke = ("hpc.simulate", "experiment=smoke", "device=cpu")
-    module(folder, *smoke, "grid.strain=0 to 0.002 in 4", VARIANTS, "store.path=store.zarr")
+    simulated(folder / "store.zarr", "grid.strain=0 to 0.002 in 4", VARIANTS)
     return folder
 
 
@@ -55,11 +46,12 @@ def test_the_store_says_what_each_variant_is(folder: Path) -> None:
             assert np.all(np.abs(patterns[a] / patterns[b] - 1).max(axis=1) > 1e-3)
 
 
-def test_info_and_export(folder: Path) -> None:
-    text = module(folder, "hpc.storetool", "info", "store.zarr")
+def test_info_and_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storetool.main(["info", str(folder / "store.zarr")])
+    text = capsys.readouterr().out
     assert "96 patterns of 551 points in 6 shards" in text
     assert "variant 3    cube lattice.alpha_deg=89.6" in text
-    module(folder, "hpc.storetool", "export", "store.zarr", "store.h5")
+    storetool.main(["export", str(folder / "store.zarr"), str(folder / "store.h5")])
     store = open_store(folder / "store.zarr")
     with h5py.File(folder / "store.h5") as file:
         np.testing.assert_array_equal(file["variant"][:], store.parameters["variant"])
@@ -74,12 +66,9 @@ def test_info_and_export(folder: Path) -> None:
 
 def test_networks_learn_from_it_and_are_evaluated_on_it(folder: Path) -> None:
     """Classes are sizes and dispersions; what else differs between patterns is variety to learn from."""
-    trainer = ["trainer.threads=1", "trainer.steps=12", "trainer.evaluate_every=6", "trainer.batch=32"]
-    train = ["qdml.train", "experiment=smoke", "data.store=store.zarr", "output=model", "device=cpu"]
-    module(folder, *train, *trainer)
-    evaluate = ["qdml.evaluate", "model=model", "data.store=store.zarr", "output=evaluation", "device=cpu"]
-    module(folder, *evaluate, "draws=1")
-    metrics = json.loads((folder / "evaluation/metrics.json").read_text())["classes"]
+    model, store = folder / "model", folder / "store.zarr"
+    trained(model, "training=smoke", f"data.store={store}", "trainer.steps=12", "trainer.evaluate_every=6")
+    metrics = evaluated(model, store, folder / "evaluation", "draws=1")["classes"]
     assert list(metrics["network"]["diameter_nm"]["class_accuracy"]) == ["2.0", "2.5", "3.0"]
     assert 0 < metrics["network"]["sigma"]["accuracy"] <= 1
     card = json.loads((folder / "model/card.json").read_text())
