@@ -1,10 +1,10 @@
 """From the minimum of a search to a posterior: Laplace's approximation along everything but the dispersion.
 
-Along ln σ χ² is no parabola: a pattern knows the second moment of the sizes, so that narrow distributions are hardly
-told apart. There σ is set to some *nodes*, everything else follows (the line that the matrix predicts, and one more
-step with the derivatives of the minimum), and
+Along σ χ² is no parabola: a pattern knows the second moment of the sizes, so that narrow distributions are hardly told
+apart. σ is set to some *nodes*; where it is not known well, everything else follows (the line that the matrix predicts,
+and steps with the derivatives of the minimum), and
 
-    p(ln σ_k) ∝ e^{-Δχ²_k / 2},   every ln σ between its bounds as likely
+    p(ln σ_k) ∝ D_k σ_k e^{-Δχ²_k / 2},   every D and σ between the bounds as likely
 
 weighs normal densities around the nodes, each as wide as half of its distance from the next. At fixed σ the covariance
 is that of the minimum, with all latents marginalised.
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Minimum", "at_minimum"]
 
 _N, _SIGMA = len(MAIN), TARGETS.index("log_sigma")
-# Nodes in standard deviations of σ², and the width of their densities over their distance: with these the sum has
-# ripples of 1 %, and its variance is that of the nodes and of one density.
-_NODES = (-4.0, -3.2, -2.4, -1.6, -0.8, 0.0, 0.8, 1.6, 2.4, 3.2, 4.0)
-_WIDTH = 0.5
-_STEP = _NODES[1] - _NODES[0]
+# Nodes, over so many standard deviations of σ² to both sides; width of their densities over their distance: with these
+# the sum has ripples of 1 %, and its variance is that of the nodes and of one density.
+_NODES, _REACH, _WIDTH = 11, 4.0, 0.5
+# Below this standard deviation of ln σ χ² is a parabola.
+_PARABOLA = 0.06
+# Steps with the derivatives of the minimum.
+_CORRECTIONS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,48 +90,33 @@ def _invert(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor) -> GaussianMixture:
     """The mixture over nodes of ln σ."""
-    theta, columns, index = search.theta, search.columns, search.all
+    theta, columns = search.theta, search.columns
     at = int(torch.nonzero(columns == _SIGMA)[0])
-    log_sigma = theta[:, _SIGMA]
-    spread = inverse[:, at, at].sqrt()
-    # dσ²/σ² = 2 d ln σ.
-    t = torch.tensor(_NODES, dtype=theta.dtype, device=theta.device)
-    moved = 0.5 * torch.log((1 + 2 * spread[:, None] * t).clamp(min=1e-6))
-    nodes_BK = (log_sigma[:, None] + moved).clamp(search.low[at], search.high[at])
-    line_BU = inverse[:, :, at] / inverse[:, at, at, None]
-    weight = search.weight(search.model, index)
-    cost_BK, mean_BKT = torch.empty_like(nodes_BK), nodes_BK.new_empty((*nodes_BK.shape, len(TARGETS)))
-    for k in range(len(t)):
-        trial = theta.clone()
-        trial[:, columns] += line_BU * (nodes_BK[:, k] - log_sigma)[:, None]
-        best_cost, best = None, trial
-        for again in (False, True):
-            trial[:, columns] = trial[:, columns].clamp(search.low, search.high)
-            model = search.rows.value(trial, index)
-            cost = search.cost(trial, model, weight, index)
-            lower = torch.ones_like(cost, dtype=torch.bool) if best_cost is None else cost < best_cost
-            best_cost = cost if best_cost is None else torch.where(lower, cost, best_cost)
-            best = torch.where(lower[:, None], trial, best)
-            if again:
-                break
-            pull = torch.nan_to_num(weight * (search.rows.y - model), posinf=0.0, neginf=0.0)
-            gradient = (pull[:, None, :].float() @ search.slopes)[:, 0].double()
-            gradient = gradient - search.known[columns] * trial[:, columns]
-            solved = (inverse @ gradient[..., None])[..., 0]
-            solved = solved - line_BU * solved[:, at, None]
-            trial = trial.clone()
-            trial[:, columns] += torch.nan_to_num(solved)
-        assert best_cost is not None
-        cost_BK[:, k], mean_BKT[:, k] = best_cost, best[:, : len(TARGETS)]
+    log_sigma, low, high = theta[:, _SIGMA], search.low[at], search.high[at]
+    variance = inverse[:, at, at]
+    spread = variance.sqrt()
+    nodes_BK = _nodes(log_sigma, spread, low, high)
+    away_BK = nodes_BK - log_sigma[:, None]
+    # As the matrix has it: a parabola, and a straight line.
+    rise_BK = (away_BK / spread[:, None]) ** 2
+    slope_BT = covariance[:, :, _SIGMA] / covariance[:, None, _SIGMA, _SIGMA]
+    mean_BKT = theta[:, None, : len(TARGETS)] + slope_BT[:, None, :] * away_BK[..., None]
+    bent = torch.nonzero((spread > _PARABOLA) | (log_sigma <= low) | (log_sigma >= high))[:, 0]
+    if len(bent):
+        line_bU = inverse[bent, :, at] / variance[bent, None]
+        cost_bK, mean_BKT[bent] = _followed(search, bent, inverse[bent], line_bU, at, away_BK[bent])
+        rise_BK[bent] = cost_bK - cost_bK.amin(dim=1, keepdim=True)
     spacing_BK = _spacing(nodes_BK)
     width_BK = (_WIDTH * spacing_BK).clamp(min=1e-6)
     # Densities of a width of their own add their variance: what is left for the nodes is so much narrower.
-    sharper = 1 / (1 - (_WIDTH * _STEP) ** 2)
-    rise_BK = (cost_BK - cost_BK.amin(dim=1, keepdim=True)).clamp(max=1e4)
-    logits_BK = -0.5 * sharper * rise_BK + spacing_BK.clamp(min=1e-12).log()
-    variance = covariance[:, _SIGMA, _SIGMA].clamp(min=1e-24)
-    slope_BT = covariance[:, :, _SIGMA] / variance[:, None]
-    given = covariance - variance[:, None, None] * slope_BT[:, :, None] * slope_BT[:, None, :]
+    away_BK = (nodes_BK[:, -1:] - nodes_BK[:, :1]) / (_NODES - 1)
+    sharper_BK = 1 / (1 - (_WIDTH * away_BK / spread[:, None]).clamp(max=_WIDTH) ** 2)
+    # Every D and every σ as likely: dD dσ = D σ d(ln D_v) d(ln σ).
+    log_prior_BK = nodes_BK + mean_BKT[..., 0] - 3 * torch.log1p(torch.exp(2 * nodes_BK))
+    logits_BK = log_prior_BK - 0.5 * sharper_BK * rise_BK.clamp(max=1e4) + spacing_BK.clamp(min=1e-12).log()
+    given = (
+        covariance - covariance[:, None, _SIGMA, _SIGMA, None] * slope_BT[:, :, None] * slope_BT[:, None, :]
+    )
     given.diagonal(dim1=1, dim2=2).add_(1e-14)
     along = slope_BT[:, None, :, None] * slope_BT[:, None, None, :] * (width_BK**2)[..., None, None]
     return GaussianMixture(
@@ -137,6 +124,51 @@ def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor
         mean=mean_BKT,
         scale_tril=torch.linalg.cholesky(given[:, None] + along),
     )
+
+
+def _nodes(
+    log_sigma: torch.Tensor, spread: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> torch.Tensor:
+    """(B, K) ln σ at equal distances of σ, over as many standard deviations of σ² as lie between the bounds."""
+    # dσ²/σ² = 2 d ln σ.
+    ends = torch.stack([1 - 2 * _REACH * spread, 1 + 2 * _REACH * spread], dim=1).clamp(min=1e-9)
+    ends = torch.exp((log_sigma[:, None] + 0.5 * ends.log()).clamp(low, high))
+    share = torch.linspace(0, 1, _NODES, dtype=ends.dtype, device=ends.device)
+    return (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * share).log().clamp(low, high)
+
+
+def _followed(
+    search: Search,
+    index: torch.Tensor,
+    inverse: torch.Tensor,
+    line_bU: torch.Tensor,
+    at: int,
+    away_bK: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(b, K) lowest χ² at every node of ln σ, and (b, K, T) where: from the straight line on, with its derivatives."""
+    theta, columns, slopes = search.theta[index], search.columns, search.slopes[index]
+    weight = search.weight(search.model[index], index)
+    cost_bK = torch.full_like(away_bK, torch.inf)
+    mean_bKT = away_bK.new_empty((*away_bK.shape, len(TARGETS)))
+    for k in range(away_bK.shape[1]):
+        trial = theta.clone()
+        trial[:, columns] += line_bU * away_bK[:, k, None]
+        for again in range(_CORRECTIONS + 1):
+            trial[:, columns] = trial[:, columns].clamp(search.low, search.high)
+            model = search.rows.value(trial, index)
+            cost = search.cost(trial, model, weight, index)
+            lower = cost < cost_bK[:, k]
+            cost_bK[:, k] = torch.where(lower, cost, cost_bK[:, k])
+            mean_bKT[:, k] = torch.where(
+                lower[:, None] | (again == 0), trial[:, : len(TARGETS)], mean_bKT[:, k]
+            )
+            if again < _CORRECTIONS:
+                pull = torch.nan_to_num(weight * (search.rows.y[index] - model), posinf=0.0, neginf=0.0)
+                gradient = (pull[:, None, :].float() @ slopes)[:, 0].double()
+                gradient = gradient - search.known[columns] * trial[:, columns]
+                solved = (inverse @ gradient[..., None])[..., 0]
+                trial[:, columns] += torch.nan_to_num(solved - line_bU * solved[:, at, None])
+    return cost_bK, mean_bKT
 
 
 def _spacing(nodes_BK: torch.Tensor) -> torch.Tensor:

@@ -15,15 +15,24 @@ it may be, and latents stay within their priors. Where it remains (measured patt
 in `qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
 wider, and expectations count for more.
 
-The posterior is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised, but for ln σ, along which χ²
-is followed (`qdml.laplace`).
+The search begins where a network guesses z and ln b (`Nuisance`), or at 0. Latents that are amplitudes of others
+(`LatentSpace.amplitudes`) stay there: where both are most probable together, both are too small.
 
-Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), S start, T target.
+Structures (variants of the dots) are hypotheses. The most probable is fitted first; the others that a network does not
+rule out go on from its minimum, and are left as soon as they cannot come near it. The answer is the mixture of all,
+each with its evidence and with how common it is.
+
+The posterior of one is Laplace's, (JᵀV⁻¹J/u + 1)⁻¹ at the minimum with all latents marginalised, but for ln σ, along
+which χ² is followed (`qdml.laplace`).
+
+Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), S start, T target, V variant, F fit of
+one pattern with one variant, M component.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,13 +44,19 @@ from qdml.search import STEPS, Search, World
 
 if TYPE_CHECKING:
     from qdml.augmentation.recipe import Recipe, Setting
+    from qdml.nuisance import Nuisance
     from qdml.observation import Observation
 
 __all__ = ["Refined", "refine"]
 
 _N = len(MAIN)
+# Logit of a component without weight.
+_NOTHING = -700.0
 # Standard deviations of χ² beyond which another start is tried: one pattern in forty for nothing.
 _DOUBTED = 2.0
+# Variants that are less probable in a network's eyes are not tried, and those whose χ² ends so much higher than that of
+# the first (e^-10 in the mixture) are not fitted to their end.
+_IMPOSSIBLE, _HOPELESS = 0.01, 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +64,17 @@ class Refined:
     """What explains each pattern best, and how well it is known."""
 
     posterior: GaussianMixture
-    """In units of the targets, float64; its components lie along ln σ (`qdml.laplace`)."""
+    """In units of the targets, float64; its components lie along ln σ (`qdml.laplace`), variant by variant."""
     values: torch.Tensor
     """(B, N) float64, `MAIN` at the minimum."""
     variant: torch.Tensor
-    """(B,) int64, of the hypothesis with the largest evidence."""
+    """(B,) int64, the most probable one; what follows is its, but for `probability` and `steps`."""
+    probability: torch.Tensor
+    """(B, V) float64 of the variants in the order in which they were given; 0 of those that were not tried."""
     z: torch.Tensor
     """(B, L) float32 latents."""
+    log_scale: torch.Tensor
+    """(B,) float64, ln s."""
     intensity: torch.Tensor
     """(B, Q) float32, the fitted pattern in the unit of the observation."""
     cost: torch.Tensor
@@ -69,7 +88,7 @@ class Refined:
     converged: torch.Tensor
     """(B,) bool."""
     steps: torch.Tensor
-    """(B,) int64, evaluations of derivatives."""
+    """(B,) int64, evaluations of derivatives, for all variants."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -94,6 +113,24 @@ class Refined:
         return Refined(posterior=GaussianMixture.cat([part.posterior for part in parts]), **joined)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Problem:
+    """What is the same for all fits of a batch."""
+
+    recipe: Recipe
+    observation: Observation
+    setting: Setting
+    prior: MainPrior
+    variants: tuple[int, ...]
+    log_weight: torch.Tensor
+    """(V,) ln of how common each variant is."""
+    model_error: float
+    steps: int
+
+    def take(self, index: torch.Tensor | slice) -> _Problem:
+        return replace(self, observation=self.observation.take(index), setting=self.setting.take(index))
+
+
 @torch.no_grad()
 def refine(
     recipe: Recipe,
@@ -101,8 +138,10 @@ def refine(
     setting: Setting,
     start: GaussianMixture | torch.Tensor,
     *,
+    nuisance: Nuisance | None = None,
     prior: MainPrior | None = None,
     variants: tuple[int, ...] = (0,),
+    weights: tuple[float, ...] | None = None,
     model_error: float = 0.0,
     steps: int = STEPS,
     rows: int = 64,
@@ -115,71 +154,54 @@ def refine(
         setting: what is known of the measurements.
         start: a posterior (a network's), whose mean is taken, or (B, T) targets, or (S, B, T) several starts
             (`qdml.scan`): later ones are tried where those before have not explained the pattern.
+        nuisance: what a network guesses of all else: where searches begin, and which variants are worth one.
         prior: ranges of the main parameters; None for those of the recipe's dots.
-        variants: hypotheses about the structure; the one with the largest evidence is kept.
+        variants: hypotheses about the structure.
+        weights: how common each of them is; None for all alike.
         model_error: φ.
         steps: most steps of a search.
         rows: patterns at a time: derivatives of many cost a tenth of those of one.
 
     Raises:
-        ValueError: starts, settings and patterns are not of one number; a pattern has no visible point.
+        ValueError: starts, guesses, settings and patterns are not of one number; a pattern has no visible point; not
+            one weight for each variant.
     """
     prior = _prior_of(recipe, observation.mask.device) if prior is None else prior
     start_SBT = start.moments()[0] if isinstance(start, GaussianMixture) else start
     start_SBT = start_SBT[None] if start_SBT.ndim == 2 else start_SBT
-    n = len(observation)
+    n, device = len(observation), observation.mask.device
     if start_SBT.shape[1:] != (n, len(TARGETS)) or len(setting) != n:
         raise ValueError(
             f"refine: {n} patterns need {n} settings and starts of the shape ({n}, {len(TARGETS)}); got {len(setting)} "
             f"settings and starts {tuple(start_SBT.shape)}"
         )
+    if nuisance is not None and nuisance.z.shape != (n, len(recipe.space)):
+        raise ValueError(
+            f"refine: a guess for {n} patterns of this world has ({n}, {len(recipe.space)}) latents, got "
+            f"{tuple(nuisance.z.shape)}; use the recipe that the network was trained with"
+        )
+    weights = (1.0,) * len(variants) if weights is None else weights
+    if len(weights) != len(variants) or not min(weights) > 0:
+        raise ValueError(f"refine: {len(variants)} variants need as many weights > 0, got {weights}")
     empty = observation.mask.sum(dim=1) == 0
     if bool(empty.any()):
         raise ValueError(f"refine: pattern {int(torch.nonzero(empty)[0])} has no visible point")
+    problem = _Problem(
+        recipe=recipe,
+        observation=observation,
+        setting=setting,
+        prior=prior,
+        variants=variants,
+        log_weight=torch.tensor(weights, dtype=torch.float64, device=device).log(),
+        model_error=model_error,
+        steps=steps,
+    )
     parts = []
     for first in range(0, n, rows):
         part = slice(first, first + rows)
-        seen, known, starts = observation.take(part), setting.take(part), start_SBT[:, part]
-        found = [
-            _from_starts(recipe, seen, known, starts, prior, variant, model_error, steps)
-            for variant in variants
-        ]
-        parts.append(found[0] if len(found) == 1 else _best(found))
+        guess = None if nuisance is None else nuisance.take(part)
+        parts.append(_from_starts(problem.take(part), start_SBT[:, part], guess))
     return Refined.cat(parts)
-
-
-def _from_starts(
-    recipe: Recipe,
-    observation: Observation,
-    setting: Setting,
-    start_SBT: torch.Tensor,
-    prior: MainPrior,
-    variant: int,
-    model_error: float,
-    steps: int,
-) -> Refined:
-    """The first start, and the others where those before have not explained the pattern."""
-    best = _fit(recipe, observation, setting, start_SBT[0], prior, variant, model_error, steps)
-    for start_BT in start_SBT[1:]:
-        points = observation.mask.sum(dim=1)
-        bad = torch.nonzero(~best.converged | (best.chi2 > 1 + _DOUBTED * (2 / points).sqrt()))[:, 0]
-        if not len(bad):
-            break
-        again = _fit(
-            recipe,
-            observation.take(bad),
-            setting.take(bad),
-            start_BT[bad],
-            prior,
-            variant,
-            model_error,
-            steps,
-        )
-        better = _best([best.take(bad), again])
-        place = torch.arange(len(best), device=bad.device)
-        place[bad] = len(best) + torch.arange(len(bad), device=bad.device)
-        best = Refined.cat([best, better]).take(place)
-    return best
 
 
 def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
@@ -188,43 +210,98 @@ def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
     return MainPrior.of_ranges(recipe.basis.ranges, device)
 
 
-def _best(tried: list[Refined]) -> Refined:
-    """For each pattern the search of the largest evidence, all at the smallest u that one of them has reached."""
-    unit_B = torch.stack([one.unit for one in tried]).amin(dim=0)
-    evidence = []
-    for one in tried:
-        prior_B = one.z.double().square().sum(dim=1)
-        points_B = (one.cost - prior_B) * one.unit
-        log_det_B = -2 * one.log_evidence - one.cost
-        evidence.append(-0.5 * (points_B / unit_B + prior_B + log_det_B))
-    winner_B = torch.stack(evidence).argmax(dim=0)
-    n = len(winner_B)
-    return Refined.cat(tried).take(winner_B * n + torch.arange(n, device=winner_B.device))
+def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
+    """The first start, and the others where those before have not explained the pattern."""
+    best = _from_start(problem, start_SBT[0], nuisance)
+    points = problem.observation.mask.sum(dim=1)
+    for start_BT in start_SBT[1:]:
+        bad = torch.nonzero(~best.converged | (best.chi2 > 1 + _DOUBTED * (2 / points).sqrt()))[:, 0]
+        if not len(bad):
+            break
+        guess = None if nuisance is None else nuisance.take(bad)
+        again, before = _from_start(problem.take(bad), start_BT[bad], guess), best.take(bad)
+        unit_b = torch.minimum(again.unit, before.unit)
+        better = _log_evidence(again, unit_b) > _log_evidence(before, unit_b)
+        place = torch.arange(len(best), device=bad.device)
+        place[bad[better]] = len(best) + torch.nonzero(better)[:, 0]
+        best = Refined.cat([best, again]).take(place)
+    return best
+
+
+def _from_start(problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
+    """The most probable variant, the others from its minimum, and the mixture of all."""
+    n, device = len(start_BT), start_BT.device
+    variant_V = torch.tensor(problem.variants, device=device)
+    theta_BU = torch.zeros((n, _N + len(problem.recipe.space) + 1), dtype=torch.float64, device=device)
+    theta_BU[:, :_N] = (problem.prior.low + problem.prior.high) / 2
+    theta_BU[:, : len(TARGETS)] = start_BT
+    log_guess_BV = problem.log_weight.expand(n, -1)
+    tried_BV = torch.ones_like(log_guess_BV, dtype=torch.bool)
+    if nuisance is not None:
+        theta_BU[:, _N - 1], theta_BU[:, _N:-1] = nuisance.log_b_scale, nuisance.z
+        log_guess_BV = torch.log_softmax(nuisance.log_variant.double()[:, variant_V], dim=1)
+        tried_BV = log_guess_BV > math.log(_IMPOSSIBLE)
+    row_B, first_B = torch.arange(n, device=device), log_guess_BV.argmax(dim=1)
+    fits = _fit(problem, theta_BU, variant_V[first_B])
+    tried_BV[row_B, first_B] = False
+    row_F, which_F = torch.nonzero(tried_BV, as_tuple=True)
+    if len(row_F):
+        from_F = fits.take(row_F)
+        theta_FU = torch.cat([from_F.values, from_F.z, from_F.log_scale[:, None]], dim=1)
+        others = _fit(problem.take(row_F), theta_FU, variant_V[which_F], worth=from_F.cost + _HOPELESS)
+        fits = Refined.cat([fits, others])
+    return _mixture(problem, fits, torch.cat([row_B, row_F]), torch.cat([first_B, which_F]))
+
+
+def _mixture(problem: _Problem, fits: Refined, row_F: torch.Tensor, which_F: torch.Tensor) -> Refined:
+    """One answer for each pattern, from fits of some variants: which pattern and which variant each is of."""
+    n, n_variants = len(problem.observation), len(problem.variants)
+    unit_B = torch.full_like(fits.cost[:n], torch.inf).scatter_reduce(0, row_F, fits.unit, "amin")
+    log_weight_BV = fits.cost.new_full((n, n_variants), -torch.inf)
+    log_weight_BV[row_F, which_F] = _log_evidence(fits, unit_B[row_F]) + problem.log_weight[which_F]
+    log_probability_BV = torch.log_softmax(log_weight_BV, dim=1)
+    # Where a variant was not tried, another's components stand with no weight.
+    fit_BV = torch.zeros((n, n_variants), dtype=torch.int64, device=row_F.device)
+    fit_BV[row_F, which_F] = torch.arange(len(row_F), device=row_F.device)
+    best_B = fit_BV.gather(1, log_weight_BV.argmax(dim=1, keepdim=True))[:, 0]
+    each = fits.posterior.take(fit_BV.flatten())
+    logits_FM = torch.log_softmax(each.logits, dim=1) + log_probability_BV.flatten()[:, None]
+    return replace(
+        fits.take(best_B),
+        posterior=GaussianMixture(
+            logits=logits_FM.clamp(min=_NOTHING).unflatten(0, (n, n_variants)).flatten(1, 2),
+            mean=each.mean.unflatten(0, (n, n_variants)).flatten(1, 2),
+            scale_tril=each.scale_tril.unflatten(0, (n, n_variants)).flatten(1, 2),
+        ),
+        probability=log_probability_BV.exp(),
+        steps=torch.zeros_like(fits.steps[:n]).index_add(0, row_F, fits.steps),
+    )
+
+
+def _log_evidence(found: Refined, unit: torch.Tensor) -> torch.Tensor:
+    """The evidence at another u, its ln."""
+    prior = found.z.double().square().sum(dim=1)
+    log_det = -2 * found.log_evidence - found.cost
+    return -0.5 * ((found.cost - prior) * found.unit / unit + prior + log_det)
 
 
 def _fit(
-    recipe: Recipe,
-    observation: Observation,
-    setting: Setting,
-    start_BT: torch.Tensor,
-    prior: MainPrior,
-    variant: int,
-    model_error: float,
-    steps: int,
+    problem: _Problem, theta_BU: torch.Tensor, variant_B: torch.Tensor, worth: torch.Tensor | None = None
 ) -> Refined:
-    """One search for each pattern."""
-    rows = World(recipe, observation, setting, variant, model_error)
-    n, n_latents, device = len(observation), len(recipe.space), observation.mask.device
-    theta = torch.zeros((n, _N + n_latents + 1), dtype=torch.float64, device=device)
-    theta[:, :_N] = (prior.low + prior.high) / 2
-    theta[:, : len(TARGETS)] = start_BT.double()
-    theta[:, :_N] = theta[:, :_N].clamp(prior.low, prior.high)
-    known = torch.zeros(theta.shape[1], dtype=torch.float64, device=device)
+    """One search for each pattern; with `worth`, it ends where it cannot reach a cost as low as that."""
+    space, device = problem.recipe.space, theta_BU.device
+    rows = World(problem.recipe, problem.observation, problem.setting, variant_B, problem.model_error)
+    theta_BU = theta_BU.double().clone()
+    theta_BU[:, :_N] = theta_BU[:, :_N].clamp(problem.prior.low, problem.prior.high)
+    known = torch.zeros(theta_BU.shape[1], dtype=torch.float64, device=device)
     known[_N:-1] = 1
-    free = torch.ones(theta.shape[1], dtype=torch.bool, device=device)
-    free[:_N] = prior.free.to(device)
-    search = Search(rows, theta, known=known, free=free, prior=prior)
-    search.run(search.all, steps)
+    free = torch.ones(theta_BU.shape[1], dtype=torch.bool, device=device)
+    free[:_N] = problem.prior.free.to(device)
+    for name in space.amplitudes:
+        where = space.names[name]
+        free[_N + where.start : _N + where.stop] = False
+    search = Search(rows, theta_BU, known=known, free=free, prior=problem.prior)
+    search.run(search.all, problem.steps, worth)
     search.widen()
     return _result(search)
 
@@ -237,15 +314,16 @@ def _result(search: Search) -> Refined:
     cost = search.cost(theta, search.model, weight, index)
     minimum = at_minimum(search)
     degrees = (rows.mask.sum(dim=1) - minimum.used).clamp(min=1)
-    chi2 = search.unit * (residual**2).sum(dim=1) / degrees
     return Refined(
         posterior=minimum.posterior,
         values=theta[:, :_N].clone(),
         variant=rows.variant_B,
+        probability=torch.ones_like(cost)[:, None],
         z=theta[:, _N:-1].float(),
+        log_scale=theta[:, -1].clone(),
         intensity=(search.model * rows.mean).float(),
         cost=cost,
-        chi2=chi2,
+        chi2=search.unit * (residual**2).sum(dim=1) / degrees,
         unit=search.unit,
         log_evidence=-0.5 * (cost + minimum.log_det),
         converged=search.converged,

@@ -82,10 +82,14 @@ class World:
     """Some patterns of a search: what was measured, and the world at trial values."""
 
     def __init__(
-        self, recipe: Recipe, observation: Observation, setting: Setting, variant: int, model_error: float
+        self,
+        recipe: Recipe,
+        observation: Observation,
+        setting: Setting,
+        variant_B: torch.Tensor,
+        model_error: float,
     ) -> None:
-        self.recipe, self.setting = recipe, setting
-        self.variant_B = torch.full((len(observation),), variant, device=observation.mask.device)
+        self.recipe, self.setting, self.variant_B = recipe, setting, variant_B
         self.mask = observation.mask.double()
         mean_B1 = (observation.intensity * self.mask).sum(dim=1, keepdim=True) / self.mask.sum(
             dim=1, keepdim=True
@@ -157,8 +161,14 @@ class Search:
         cost = points + (self.known * theta**2).sum(dim=1)
         return torch.where(torch.isfinite(cost), cost, torch.inf)
 
-    def run(self, active: torch.Tensor, steps: int) -> None:
-        """Search until every one of some patterns has converged, or has used up its derivatives."""
+    def run(self, active: torch.Tensor, steps: int, worth_B: torch.Tensor | None = None) -> None:
+        """Search until every one of some patterns has converged, or has used up its derivatives.
+
+        Args:
+            active: which.
+            steps: most derivatives.
+            worth_B: a search ends where not even the cost that a step promises is as low as this.
+        """
         stale = active
         while len(active):
             if len(stale):
@@ -178,6 +188,9 @@ class Search:
             self.damping[active] = torch.where(better, shrunk, damping * growth)
             self.growth[active] = torch.where(better, 2.0, 2 * growth)
             going = ~done & (self.damping[active] < _MOST_DAMPING) & (~better | (self.steps[active] < steps))
+            if worth_B is not None:
+                left = torch.minimum(cost, cost + gained) - promised.clamp(min=0)
+                going &= left < worth_B[active]
             # Out of derivatives, but with little left to win: latents creep on, main parameters do not.
             self.converged[active] = done | ((promised >= 0) & (promised < _SETTLED) & (damping < _STUCK))
             stale, active = active[going & better], active[going]

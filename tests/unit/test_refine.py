@@ -81,8 +81,8 @@ def test_scale_and_batch_size_change_nothing(measured, found) -> None:
         intensity=7 * one.intensity, noise=7 * one.noise, mask=one.mask, conditions=one.conditions
     )
     again = refine(recipe, scaled, setting.take(few), start[few], prior=prior(), rows=2)
-    # Rounding of float32 decides little: a hundredth of a standard error of 1e-2.
-    assert torch.allclose(again.values, found.values[few], atol=1e-4)
+    # Rounding of float32 decides little: a standard error is 1e-2 and more.
+    assert torch.allclose(again.values, found.values[few], atol=1e-3)
     assert torch.allclose(again.intensity, 7 * found.intensity[few], rtol=1e-4)
 
 
