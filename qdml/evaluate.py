@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     # Of a posterior on the published grid the classes too: beside the exact classifier.
     if card["task"] == "classes" or (card["recipe"] == "allara2024" and config.data.split != "prior"):
         metrics |= _classes(module, card, store, config, device, folder)
-    metrics["stress"] = _stress(module, card, sets, config, recipe, device)
+    metrics["stress"] = _stress(module, card, store, sets, config, recipe, device)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     return metrics
 
@@ -150,18 +150,26 @@ def _posterior(
 def _stress(
     module: torch.nn.Module,
     card: dict[str, Any],
+    store: Store,
     sets: list[str],
     config: EvaluateConfig,
     recipe: Recipe | None,
     device: torch.device,
 ) -> dict[str, Any]:
     """The stress table."""
+    from qdml.evaluation.posterior import variant_chances
     from qdml.stress.files import open_set
     from qdml.stress.sets import load_stress
     from qdml.stress.table import StressModel, try_set
 
     model = StressModel(
-        module=module, card=card, recipe=recipe, device=device, batch=config.batch, seed=config.seed
+        module=module,
+        card=card,
+        recipe=recipe,
+        variants=variant_chances(card, store) if recipe is not None else {},
+        device=device,
+        batch=config.batch,
+        seed=config.seed,
     )
     rows = {}
     for name in sets:

@@ -20,27 +20,29 @@ import numpy as np
 import torch
 
 from qdml.answers import targets_of
+from qdml.augmentation.config import InstrumentRecipeConfig
 from qdml.augmentation.recipe import Main, Recipe, Setting
 from qdml.augmentation.recipes import build_recipe
 from qdml.basis_file import BASIS_FILE, read_basis
 from qdml.checkpoint import training_config
 from qdml.dataset import Rows, fingerprint, lane_generator, read_rows
 from qdml.densities import GaussianMixture
+from qdml.evaluation.asking import ask, score_guess
 from qdml.evaluation.samples import choose_samples, prior_rows
 from qdml.evaluation.scores import Scored, group_scores, ideal_answers, score
 from qdml.limits.cramer_rao import cramer_rao
 from qdml.limits.unknowns import MainPrior
 from qdml.observation import Observation
-from qdml.preprocess import network_input
 
 if TYPE_CHECKING:
     from hpc.store import Store
     from qdml.config import EvaluateConfig
 
-__all__ = ["Trial", "main_prior", "try_posterior"]
+__all__ = ["Trial", "main_prior", "try_posterior", "variant_chances"]
 
 # Roles of the random streams, apart from those of training.
 _PATTERNS, _DOTS, _IDEAL = 31, 32, 33
+_MAIN = ("log_volume_diameter", "sigma", "strain", "variant", "b_scale")
 # Properties of a pattern are cut into as many groups of equal size.
 _GROUPS = 3
 
@@ -57,11 +59,15 @@ class Trial:
     observation: Observation
     setting: Setting
     answers: dict[str, Scored]
-    """`network` and `ideal` of all patterns; `refined` and `network, refined patterns` of those that were fitted."""
+    """`network` and `ideal` of all patterns; `refined` and `network, refined patterns` of those that were fitted,
+    `classical` of those that qd-fit has fitted."""
     network: GaussianMixture
     refined: GaussianMixture | None
-    converged: float | None
-    """Share of the fits that ended by themselves."""
+    guess: dict[str, Any]
+    """How good the network's guess of what is not asked for is (`score_guess`)."""
+    fits: dict[str, float] | None
+    """Shares of the fits that ended by themselves (`converged`) and that found the shape (`right_variant`), and
+    derivatives of a pattern (`derivatives`)."""
     seconds: dict[str, float]
     """Of one pattern: `network`, `bound`, `refine`."""
 
@@ -98,15 +104,37 @@ class Trial:
             "groups": groups,
             "regular": of(~degenerate),
             "nearly_degenerate": of(degenerate),
-            "converged": self.converged,
+            "guess": self.guess,
+            "fits": self.fits,
             "seconds_per_pattern": self.seconds,
         }
 
 
-def _mean_over_cells(cells: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean of each cell's error over bound."""
-    names = cells[0]["error_over_bound"]
-    return {name: float(np.mean([cell["error_over_bound"][name] for cell in cells])) for name in names}
+def _mean_over_cells(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of each cell's error over bound, with the standard error of the mean, and of its median and coverage."""
+
+    def means(key: str) -> dict[str, float]:
+        return {name: float(np.mean([cell[key][name] for cell in cells])) for name in cells[0][key]}
+
+    errors = {
+        name: [cell["error_over_bound_error"][name] for cell in cells]
+        for name in cells[0]["error_over_bound"]
+    }
+    return {
+        "error_over_bound": means("error_over_bound"),
+        "error_over_bound_error": {
+            name: None if None in each else float(np.sqrt(np.square(each).sum()) / len(each))
+            for name, each in errors.items()
+        },
+        "median_error_over_bound": means("median_error_over_bound"),
+        "coverage": {
+            name: {
+                level: float(np.mean([cell["coverage"][name][level] for cell in cells]))
+                for level in cells[0]["coverage"][name]
+            }
+            for name in cells[0]["coverage"]
+        },
+    }
 
 
 def main_prior(card: Mapping[str, Any], device: torch.device) -> MainPrior:
@@ -117,6 +145,16 @@ def main_prior(card: Mapping[str, Any], device: torch.device) -> MainPrior:
         **{name: prior[name] for name in ("sigma", "strain", "b_scale")},
     }
     return MainPrior.of_ranges(ranges, device)
+
+
+def variant_chances(card: Mapping[str, Any], store: Store) -> dict[int, float]:
+    """Variants that a fit should try -> how common each was in the training; in another store all alike."""
+    from qdml.ensemble import variant_weights
+
+    data = training_config(card).data
+    if data.name != "ensemble" or fingerprint(store) != card["store"]["fingerprint"]:
+        return dict.fromkeys(range(store.n_variants), 1.0)
+    return {index: w for index, w in enumerate(variant_weights(data, store).tolist()) if w > 0}
 
 
 def try_posterior(
@@ -162,12 +200,7 @@ def try_posterior(
     cell_B = np.repeat(np.arange(n_cells), config.patterns)
 
     started = time.perf_counter()
-    with torch.inference_mode():
-        outputs = [
-            module(network_input(observation.take(slice(s, s + config.batch)), q, training.network.input))
-            for s in range(0, n, config.batch)
-        ]
-    network = GaussianMixture.cat(outputs).to(torch.float64)
+    network, guess = ask(module, observation, q, training.network.input, config.batch)
     seconds = {"network": (time.perf_counter() - started) / n}
     show("network: answered")
 
@@ -184,10 +217,11 @@ def try_posterior(
         "network": score(network, targets_BT, bound_BTT, classes, everything, config.seed),
         "ideal": score(ideal, targets_BT, bound_BTT, classes, everything, config.seed),
     }
-    refined, converged = None, None
+    refined, fits = None, None
     if config.refine:
         from qdml.refine import refine
 
+        chances = variant_chances(card, store)
         chosen = everything[everything % config.patterns < config.refine_patterns]
         pick = torch.as_tensor(chosen, device=device)
         started = time.perf_counter()
@@ -196,14 +230,30 @@ def try_posterior(
             observation.take(pick),
             setting.take(pick),
             network.take(pick),
+            nuisance=guess.take(pick),
             prior=prior,
-            variants=tuple(range(store.n_variants)),
+            variants=tuple(chances),
+            weights=tuple(chances.values()),
         )
         seconds["refine"] = (time.perf_counter() - started) / len(chosen)
-        refined, converged = found.posterior.to(torch.float64), float(found.converged.double().mean())
+        refined = found.posterior
+        fits = {
+            "converged": float(found.converged.double().mean()),
+            "right_variant": float((found.variant == main.variant[pick]).double().mean()),
+            "derivatives": float(found.steps.double().mean()),
+        }
         answers["refined"] = score(refined, targets_BT[pick], bound_BTT[pick], classes, chosen, config.seed)
         answers["network, refined patterns"] = answers["network"].take(chosen)
         show(f"refine: {len(chosen)} patterns fitted")
+    if config.classical_patterns and isinstance(training.augment, InstrumentRecipeConfig):
+        from qdml.evaluation.classical import score_classical
+
+        chosen = everything[everything % config.patterns < config.classical_patterns]
+        pick = torch.as_tensor(chosen, device=device)
+        answers["classical"], seconds["classical"] = score_classical(
+            store, training.augment, recipe.space, _take_main(main, pick), setting.take(pick), z_BL[pick],
+            observation.take(pick), targets_BT[pick], bound_BTT[pick], classes, chosen, show,
+        )  # fmt: skip
     trial = Trial(
         cells=tuple(recipe.cells),
         cell=cell_B,
@@ -213,7 +263,8 @@ def try_posterior(
         answers=answers,
         network=network,
         refined=refined,
-        converged=converged,
+        guess=score_guess(guess, main, z_BL, recipe.space.names),
+        fits=fits,
         seconds=seconds,
     )
     return trial, recipe
@@ -284,10 +335,13 @@ def _draw(
     )
 
 
+def _take_main(main: Main, index: torch.Tensor) -> Main:
+    return Main(**{name: getattr(main, name)[index] for name in _MAIN})
+
+
 def _cat_main(parts: list[Main]) -> Main:
-    names = ("log_volume_diameter", "sigma", "strain", "variant", "b_scale")
     # Derivatives and fits take the dots of the basis, not the samples' own patterns.
-    return Main(**{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
+    return Main(**{name: torch.cat([getattr(one, name) for one in parts]) for name in _MAIN})
 
 
 def _cat_setting(parts: list[Setting]) -> Setting:

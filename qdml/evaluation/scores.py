@@ -1,6 +1,7 @@
 """Posteriors beside the Cramér-Rao bound: errors over the bound, calibration, classes; of any group of patterns.
 
-    error over bound    √<(estimate - truth)²/bound²>: 1 for an estimator that reaches the bound
+    error over bound    √<(estimate - truth)²/bound²>: 1 for an estimator that reaches the bound; with its standard
+                        error, because one or two patterns decide the rms of a few
     rank                u = P(value < truth): uniform where posteriors are exact and the truth is drawn from the prior
     σ over prior        RMSE(σ) over the spread of σ in the patterns: 1 where nothing is known of σ
     classes             nearest class of D and of σ, by the largest probability
@@ -24,7 +25,7 @@ from qdml.answers import QUANTITIES, class_probabilities, posterior_samples, qua
 from qdml.dataset import nearest_class
 from qdml.densities import GaussianMixture
 from qdml.limits.cramer_rao import quantity_errors
-from qdml.metrics import coverage, rank_test, rms_ratio, robust_ratio
+from qdml.metrics import coverage, rank_test, rms_ratio, rms_ratio_error, robust_ratio
 
 if TYPE_CHECKING:
     from qdml.config import ClassConfig
@@ -153,6 +154,9 @@ def group_scores(scored: Scored, prior_spread: float) -> dict[str, Any]:
     return {
         "patterns": len(scored),
         "error_over_bound": {name: rms_ratio(error[:, k], scored.bound[:, k]) for k, name in named},
+        "error_over_bound_error": {
+            name: rms_ratio_error(error[:, k], scored.bound[:, k]) for k, name in named
+        },
         "median_error_over_bound": {name: robust_ratio(error[:, k], scored.bound[:, k]) for k, name in named},
         "spread_over_bound": {
             name: float(np.median(scored.spread[:, k] / scored.bound[:, k])) for k, name in named

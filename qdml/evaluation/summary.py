@@ -8,6 +8,7 @@ from typing import Any
 __all__ = ["class_lines", "posterior_lines", "stress_lines"]
 
 _NAMES = {"diameter_nm": "size", "sigma": "dispersion"}
+_MODEL = ("network", "refined")
 _QUANTITIES = {"diameter_volume_nm": "D_v", "diameter_nm": "D", "sigma": "σ", "strain": "ε"}
 
 # Widths as in `_row`.
@@ -62,6 +63,7 @@ def posterior_lines(metrics: Mapping[str, Any]) -> list[str]:
         "network": "network",
         "network, refined patterns": "network, those refined",
         "refined": "network + refine",
+        "classical": "classical fit (qd-fit)",
         "ideal": "ideal, at the bound",
     }
     lines += [f"{t:26s}{_row(metrics['all'][who])}" for who, t in titles.items() if who in metrics["all"]]
@@ -77,53 +79,95 @@ def posterior_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines += [f"  {cell['cell']:24s}{_cell(cell)}" for cell in metrics["cells"]]
     mean = metrics["mean_over_cells"]
     lines.append(
-        f"  {'mean over cells':24s}"
-        + " -> ".join(
-            "  ".join(f"{mean[who][name]:.2f}" for name in _QUANTITIES)
-            for who in ("network", "refined")
-            if who in mean
-        )
+        f"  {'mean over cells':24s}" + " -> ".join(_means(mean[who]) for who in _MODEL if who in mean)
     )
-    seconds = ", ".join(
-        f"{name} {1e3 * value:.3g} ms" for name, value in metrics["seconds_per_pattern"].items()
+    lines.append(
+        f"  {'median of each, mean':24s}"
+        + " -> ".join(_ratios(mean[who]["median_error_over_bound"]) for who in _MODEL if who in mean)
     )
-    converged = metrics["converged"]
-    tail = "" if converged is None else f"; {100 * converged:.0f} % of the fits converged"
-    lines.append(f"each pattern: {seconds}{tail}")
+    guess = metrics["guess"]
+    known = "" if guess["log_b_explained"] is None else f", {100 * guess['log_b_explained']:.0f} % of ln B"
+    lines.append(
+        f"network's guess of the rest: right shape {100 * guess['variant_accuracy']:.1f} % (-ln p "
+        f"{guess['variant_log_loss']:.2f}), variance explained: {100 * guess['latents_explained']:.0f} % of latents"
+        + known
+    )
+    lines.append(_time_and_fits(metrics["seconds_per_pattern"], metrics["fits"]))
     return lines
 
 
+def _means(mean: Mapping[str, Any]) -> str:
+    """Errors over the bound with their standard errors."""
+    ratio, error = mean["error_over_bound"], mean["error_over_bound_error"]
+    return "  ".join(
+        f"{ratio[name]:.2f}" + ("" if error[name] is None else f"±{error[name]:.2f}") for name in _QUANTITIES
+    )
+
+
+def _time_and_fits(seconds: Mapping[str, float], fits: Mapping[str, float] | None) -> str:
+    text = "each pattern: " + ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in seconds.items())
+    if fits is None:
+        return text
+    return (
+        f"{text}; {100 * fits['converged']:.0f} % of the fits converged, {fits['derivatives']:.1f} derivatives a "
+        f"pattern, right shape {100 * fits['right_variant']:.0f} %"
+    )
+
+
 def stress_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The stress table: right size class of the model, with refine, of the published network, and the goal."""
+    """The stress table: what is right of network, refine and an estimator at the bound; published network; goal."""
     if not rows:
         return []
     with_grid = any("on_grid" in row["network"] for row in rows.values())
     refined = any("refined" in row for row in rows.values())
-    head = f"{'stress table: right size class (%)':36s}{'network':>8s}"
-    if with_grid:
-        head += f"{'on grid':>9s}{'D_v':>7s}"
+    three = f"{'class':>8s}{'grid':>7s}{'D_v':>7s}"
+    above = f"{'':30s}" + (f"{'network':^22s}" if with_grid else f"{'network':>8s}")
+    head = f"{'stress table: right (%)':30s}" + (three if with_grid else f"{'class':>8s}")
     if refined:
-        head += f"{'refined':>9s}{'on grid':>9s}{'D_v':>7s}"
-    lines = [head + f"{'published':>11s}{'goal':>7s}"]
+        above += f"{'refined':^22s}{'at the bound':^15s}"
+        head += three + f"{'class':>8s}{'D_v':>7s}"
+    lines = [above.rstrip(), head + f"{'published':>11s}{'goal':>8s}"]
     for row in rows.values():
-        network = row["network"]
-        line = f"{row['title']:36s}{_number(network['nearest']):>8s}"
-        if with_grid:
-            line += f"{_number(network.get('on_grid')):>9s}{_number(network.get('volume')):>7s}"
+        line = f"{row['title']:30s}" + _shares(row["network"], with_grid)
         if refined:
-            found = row.get("refined", {})
-            line += f"{_number(found.get('nearest')):>9s}{_number(found.get('on_grid')):>9s}"
-            line += f"{_number(found.get('volume')):>7s}"
+            bound = row.get("ceiling", {})
+            line += _shares(row.get("refined", {}), True)
+            line += f"{_number(bound.get('nearest')):>8s}{_number(bound.get('volume')):>7s}"
         goal = (
             "-" if row["goal"] is None else f"{100 * row['goal']:.1f}{'v' if row['goal_on_volume'] else ''}"
         )
-        lines.append(line + f"{100 * row['published']:>11.1f}{goal:>7s}")
+        lines.append(line + f"{100 * row['published']:>11.1f}{goal:>8s}")
     for row in rows.values():
         lines += [f"  {row['title']}: {note}" for note in row["notes"]]
     first = next(iter(rows.values()))
-    fitted = f", {first['refined']['patterns']} refined" if "refined" in first else ""
-    lines.append(f"{first['patterns']} patterns in each set{fitted}; v: goal on D_v")
+    text = f"{first['patterns']} patterns in each set"
+    if "refined" in first:
+        n, fits = first["refined"]["patterns"], [row["fits"] for row in rows.values() if "fits" in row]
+        shapes = [one["right_variant"] for one in fits if one["right_variant"] is not None]
+        text += (
+            f", {n} refined (a share of 95 % is known to {100 * (0.05 * 0.95 / n) ** 0.5:.1f}): "
+            f"{100 * _mean([one['converged'] for one in fits]):.0f} % converged, "
+            f"{_mean([one['derivatives'] for one in fits]):.1f} derivatives, "
+            f"{1e3 * _mean([one['seconds'] for one in fits]):.3g} ms a pattern"
+        )
+        text += f", right shape {100 * _mean(shapes):.0f} %" if shapes else ""
+    lines.append(text + "; grid: of the published hypotheses; v: goal on D_v")
     return lines
+
+
+def _shares(scores: Mapping[str, float], three: bool) -> str:
+    text = f"{_number(scores.get('nearest')):>8s}"
+    return (
+        text + f"{_number(scores.get('on_grid')):>7s}{_number(scores.get('volume')):>7s}" if three else text
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _ratios(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{values[name]:.2f}" for name in _QUANTITIES)
 
 
 def _row(scores: Mapping[str, Any]) -> str:
@@ -144,14 +188,10 @@ def _row(scores: Mapping[str, Any]) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    def ratios(who: str) -> str:
-        values = cell[who]["error_over_bound"]
-        return "  ".join(f"{values[name]:.2f}" for name in _QUANTITIES)
-
-    text = ratios("network")
+    text = _ratios(cell["network"]["error_over_bound"])
     size = _percent(cell["network"]["size_accuracy"])
     if "refined" in cell:
-        text += f" -> {ratios('refined')}"
+        text += f" -> {_ratios(cell['refined']['error_over_bound'])}"
         size += f" -> {_percent(cell['refined']['size_accuracy'])}"
     return f"{text}; {size} (ideal {_percent(cell['ideal']['size_accuracy'])})"
 

@@ -15,7 +15,7 @@ Symbols: B pattern, Q point of the grid.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Design:
 
     def __len__(self) -> int:
         return len(self.diameter_nm)
+
+    def take(self, index: np.ndarray) -> Design:
+        """Some of the patterns."""
+        return Design(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,20 @@
 """A model on the stress sets: share of patterns in the right size class, beside the published network's.
 
-A model of the set's own Q grid gets the patterns as they are. Any other model gets them as `qd-predict` would: brought
-onto its grid by `qdml.measured.patterns.regrid`, where the counts of a bin add up, with the conditions of a synchrotron
-instrument of the set's resolution. What is asked:
+What is asked of the patterns, as a model gets them (`qdml.stress.seen`):
 
     nearest     class of D among the set's sizes, by the largest probability (published: 2 to 10 nm in steps of 0.5)
     volume      the posterior's median D_v is within half a step of the true D_v
     on grid     class of the most probable hypothesis of the published grid, as a network that has seen only that grid
                 answers: other sizes, dispersions and strains do not exist
 
-Symbols: B pattern, Q point of the grid.
+of the network, of `refine` where some patterns are fitted, and of an estimator at the bound (`qdml.stress.ceiling`).
+
+Symbols: B pattern.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,22 +26,21 @@ from qdml import answers
 from qdml.config import ClassConfig
 from qdml.dataset import nearest_class
 from qdml.densities import GaussianMixture
+from qdml.evaluation.asking import ask
 from qdml.losses import class_probabilities
 from qdml.metrics import coverage
-from qdml.observation import Observation, conditions
 from qdml.preprocess import network_input
+from qdml.stress.ceiling import possible
+from qdml.stress.seen import Seen, as_seen
 from qdml.stress.sets import BASE, load_stress
 
 if TYPE_CHECKING:
-    from qdml.augmentation.recipe import Recipe, Setting
-    from qdml.stress.make import StressSet
+    from qdml.augmentation.recipe import Recipe
+    from qdml.nuisance import Nuisance
+    from qdml.stress.make import Design, StressSet
     from qdml.stress.sets import StressConfig
 
-__all__ = ["StressModel", "as_seen", "score_answers", "try_set"]
-
-
-# Users know their resolution to about that (conf/augment/instrument.yaml): so much beyond a range is not outside it.
-_RESOLUTION_ROOM = 0.05
+__all__ = ["StressModel", "score_answers", "try_set"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +51,11 @@ class StressModel:
     card: Mapping[str, Any]
     recipe: Recipe | None
     """The world of its training; None: no fits."""
+    variants: Mapping[int, float]
+    """Numbers of the variants that fits try -> how common each is."""
     device: torch.device
     batch: int
     seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A set as a model gets it."""
-
-    q: np.ndarray
-    """(Q,) float64 [Å⁻¹], the model's grid."""
-    observation: Observation
-    setting: Setting | None
-    """What a fit knows; None for a model without instruments."""
-    notes: tuple[str, ...]
-    """Where the set lies outside what the model was trained for."""
 
 
 def try_set(
@@ -90,96 +79,86 @@ def try_set(
         ValueError: the set does not cover the model's Q range.
     """
     seen = as_seen(model.card, config, content, model.device)
-    design = content.design
-    rows = np.arange(len(design))
-    outputs = [_ask(model, seen, slice(s, s + model.batch)) for s in range(0, len(rows), model.batch)]
+    q, form = torch.as_tensor(seen.q), model.card["input"]
     row: dict[str, Any] = {
         "title": config.title,
-        "patterns": len(design),
+        "patterns": len(content.design),
         "published": config.published,
         "goal": config.goal,
         "goal_on_volume": config.goal_on_volume,
         "fingerprint": config.fingerprint,
         "notes": list(seen.notes),
     }
-    if not isinstance(outputs[0], GaussianMixture):
+    if model.card["task"] == "classes":
+        with torch.inference_mode():
+            outputs = [
+                model.module(network_input(seen.observation.take(slice(s, s + model.batch)), q, form))
+                for s in range(0, len(content.design), model.batch)
+            ]
         row["network"] = _score_classes(outputs, model.card, config, content)
-        show(f"{config.title}: nearest class {100 * row['network']['nearest']:.1f} %")
-        return row
-    posterior = GaussianMixture.cat(outputs).to(torch.float64)
-    row["network"] = score_answers(posterior, config, content, rows, model)
-    if refine_patterns and model.recipe is not None and seen.setting is not None:
-        from qdml.evaluation.posterior import main_prior
-        from qdml.refine import refine
-
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(refine_patterns, len(rows))).astype(int))
-        pick = torch.as_tensor(chosen, device=model.device)
-        found = refine(
-            model.recipe,
-            seen.observation.take(pick),
-            seen.setting.take(pick),
-            posterior.take(pick),
-            prior=main_prior(model.card, model.device),
-            variants=tuple(range(len(model.card["variants"]))),
-        )
-        row["refined"] = score_answers(found.posterior.to(torch.float64), config, content, chosen, model)
-        row["network_of_refined"] = score_answers(posterior.take(pick), config, content, chosen, model)
-        row["converged"] = float(found.converged.double().mean())
-    show(f"{config.title}: nearest class {100 * row['network']['nearest']:.1f} %")
+    else:
+        posterior, guess = ask(model.module, seen.observation, q, form, model.batch)
+        row["network"] = score_answers(posterior, config, content.design, model)
+        if refine_patterns and model.recipe is not None and seen.setting is not None:
+            n = len(content.design)
+            chosen = np.unique(np.linspace(0, n - 1, min(refine_patterns, n)).astype(int))
+            row |= _fitted(
+                model, config, content.design.take(chosen), seen.take(chosen), posterior, guess, chosen
+            )
+    found = row.get("refined", row["network"])
+    show(
+        f"{config.title}: nearest class {100 * row['network']['nearest']:.1f} %"
+        + (f", refined {100 * found['nearest']:.1f} %" if "refined" in row else "")
+    )
     return row
 
 
-def as_seen(card: Mapping[str, Any], config: StressConfig, content: StressSet, device: torch.device) -> Seen:
-    """Bring a set to a model, as a file of a synchrotron instrument of the set's resolution.
+def _fitted(
+    model: StressModel,
+    config: StressConfig,
+    design: Design,
+    seen: Seen,
+    posterior: GaussianMixture,
+    guess: Nuisance,
+    chosen: np.ndarray,
+) -> dict[str, Any]:
+    """What `refine` makes of some patterns, and what is possible on these."""
+    from qdml.evaluation.posterior import main_prior
+    from qdml.refine import refine
 
-    Raises:
-        ValueError: the set does not cover the model's Q range.
-    """
-    grid = card["q"]
-    q = np.linspace(grid["min"], grid["max"], grid["size"])
-    own = len(q) == len(content.q) and np.allclose(q, content.q, rtol=0, atol=1e-6 * grid["step"] + 1e-9)
-    if own:
-        intensity, noise = content.intensity, content.noise
-        mask = np.broadcast_to(content.mask, intensity.shape)
-        index, factor, least = 0, 1.0, 0.0
-        notes: list[str] = []
-    else:
-        index, factor, least, window, notes = _instrument(card, config)
-        intensity, noise, mask = _regrid(content, q, window)
-    intensity_BQ, noise_BQ, mask_BQ = (
-        torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
-        for values in (intensity, noise, mask)
+    assert model.recipe is not None and seen.setting is not None
+    pick, prior = torch.as_tensor(chosen, device=model.device), main_prior(model.card, model.device)
+    started = time.perf_counter()
+    fits = refine(
+        model.recipe,
+        seen.observation,
+        seen.setting,
+        posterior.take(pick),
+        nuisance=guess.take(pick),
+        prior=prior,
+        variants=tuple(model.variants),
+        weights=tuple(model.variants.values()),
     )
-    n = len(intensity_BQ)
-    counts_BQ = (intensity_BQ / noise_BQ.clamp(min=1e-30)) ** 2 * mask_BQ
-    one_B1 = torch.ones((n, 1), device=device)
-    energy = config.energy_kev
-    known = conditions(
-        wavelength_B=torch.full((n,), _wavelength(energy), device=device),
-        widths_B3=max(config.resolution, least) * one_B1.expand(-1, 3),
-        doublet_B=torch.zeros(n, device=device),
-        plate_B=torch.zeros(n, device=device),
-        counts_B=counts_BQ.sum(dim=1) / mask_BQ.sum(dim=1),
-    )
-    from qdml.augmentation.recipe import Setting
-
-    setting = Setting(
-        instrument=torch.full((n,), index, device=device),
-        energy_kev=energy * one_B1,
-        resolution_factor=factor * one_B1,
-        # Fits take the noise that is declared.
-        dose=counts_BQ.amax(dim=1, keepdim=True),
-        mask=mask_BQ,
-    )
-    observation = Observation(intensity=intensity_BQ, noise=noise_BQ, mask=mask_BQ, conditions=known)
-    return Seen(q=q, observation=observation, setting=setting, notes=tuple(notes))
+    seconds = (time.perf_counter() - started) / len(chosen)
+    shapes = [title.split()[0] for title in model.card["variants"]]
+    variant = shapes.index(config.shape) if config.shape in shapes else None
+    return {
+        "refined": score_answers(fits.posterior, config, design, model),
+        "network_of_refined": score_answers(posterior.take(pick), config, design, model),
+        "ceiling": possible(model.recipe, config, seen, design, fits, variant, prior),
+        "fits": {
+            "converged": float(fits.converged.double().mean()),
+            "right_variant": None if variant is None else float((fits.variant == variant).double().mean()),
+            "derivatives": float(fits.steps.double().mean()),
+            "seconds": seconds,
+        },
+    }
 
 
 def score_answers(
     posterior: GaussianMixture,
     config: StressConfig,
-    content: StressSet,
-    rows: np.ndarray,
+    design: Design,
     model: StressModel,
 ) -> dict[str, float]:
     """Shares of right answers of a posterior, its errors and the coverage of D_v.
@@ -187,14 +166,12 @@ def score_answers(
     Args:
         posterior: of some patterns of the set.
         config: of the set.
-        content: all its patterns.
-        rows: which of them.
+        design: what these patterns are of.
         model: its device, seed, and prior.
     """
     device = posterior.mean.device
     diameter, sigma, strain = (
-        torch.as_tensor(getattr(content.design, name)[rows], device=device)
-        for name in ("diameter_nm", "sigma", "strain")
+        torch.as_tensor(getattr(design, name), device=device) for name in ("diameter_nm", "sigma", "strain")
     )
     published = load_stress(BASE)
     classes = ClassConfig(diameter_nm=config.diameter_nm, sigma=published.sigma)
@@ -221,7 +198,7 @@ def score_answers(
         for name in ("diameter_nm", "diameter_volume_nm", "sigma")
     }
     return {
-        "patterns": len(rows),
+        "patterns": len(design),
         "nearest": _share(nearest == label),
         "volume": _share((volume.quantile(0.5, dim=0) - true_volume).abs() < half),
         "on_grid": _share(on_grid == label),
@@ -234,12 +211,6 @@ def score_answers(
             for level, share in coverage(u).items()
         },
     }
-
-
-def _ask(model: StressModel, seen: Seen, part: slice) -> Any:
-    with torch.inference_mode():
-        inputs = network_input(seen.observation.take(part), torch.as_tensor(seen.q), model.card["input"])
-        return model.module(inputs)
 
 
 def _score_classes(
@@ -272,77 +243,3 @@ def _log_prior(targets: torch.Tensor, mean: str) -> torch.Tensor:
 
 def _share(right: torch.Tensor) -> float:
     return float(right.double().mean())
-
-
-def _wavelength(energy_kev: float) -> float:
-    from hpc.form_factors import HC_KEV_ANGSTROM
-
-    return HC_KEV_ANGSTROM / energy_kev
-
-
-def _instrument(
-    card: Mapping[str, Any], config: StressConfig
-) -> tuple[int, float, float, tuple[float, float], list[str]]:
-    """What stands for the set's: index, factor on widths, least width of the training, window, notes."""
-    from hpc.instrument.resolution import widths
-    from qdml.measured.measurement import measurement_of
-    from qdml.observation import WIDTHS_AT, voigt_fwhm
-
-    found = measurement_of(
-        card, energy_kev=config.energy_kev, instrument=_synchrotron(card, config.energy_kev)
-    )
-    setup = found.instrument
-    sigma, gamma = widths(np.array(WIDTHS_AT), setup.wavelength, *setup.resolution.radians(1.0))
-    width = float(voigt_fwhm(torch.as_tensor(sigma), torch.as_tensor(gamma)).mean())
-    low, high = setup.random.resolution_factor
-    factor = max(config.resolution / width, low)
-    notes = []
-    if factor > (1 + _RESOLUTION_ROOM) * high:
-        notes.append(
-            f"beyond the training, where {setup.name} had a resolution of {low * width:.2g} to {high * width:.2g} Å⁻¹"
-        )
-    return found.index, factor, low * width, found.window(card), notes
-
-
-def _synchrotron(card: Mapping[str, Any], energy_kev: float) -> str:
-    """The first instrument of a model whose energy can be chosen, and was this one in the training.
-
-    Raises:
-        ValueError: there is none; a set of monochromatic patterns then has no instrument.
-    """
-    from qdml.augmentation.config import InstrumentRecipeConfig
-    from qdml.checkpoint import training_config
-
-    recipe = training_config(card).augment
-    known = recipe.instruments if isinstance(recipe, InstrumentRecipeConfig) else ()
-    for one in known:
-        if one.energy_kev is not None and one.energy_kev[0] <= energy_kev <= one.energy_kev[1]:
-            return one.name
-    raise ValueError(
-        f"stress sets are monochromatic patterns of {energy_kev:.4g} keV, and the model has learned from no synchrotron"
-        f" instrument at that energy (it knows {[one.name for one in known] or 'none'}); leave stress.sets empty, or "
-        "train with augment=instrument and such an instrument"
-    )
-
-
-def _regrid(
-    content: StressSet, q: np.ndarray, window: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Intensity, noise and mask on another grid, each (B, Q)."""
-    from qdml.measured.patterns import Pattern, regrid
-
-    visible = content.mask
-    noise = content.noise
-    parts = []
-    for row in range(len(content.intensity)):
-        pattern = Pattern(
-            source=f"pattern {row}",
-            q=content.q[visible],
-            intensity=content.intensity[row, visible].astype(np.float64),
-            sigma=noise[row, visible].astype(np.float64),
-            energy_kev=None,
-        )
-        on_grid = regrid(pattern, q, window=window)
-        parts.append((on_grid.intensity, np.where(on_grid.mask, on_grid.noise, 1.0), on_grid.mask))
-    intensity, noise_BQ, mask = (np.stack(column) for column in zip(*parts, strict=True))
-    return intensity, noise_BQ, mask

@@ -1,8 +1,6 @@
 """`qd-evaluate` with a posterior: beside the bound, with and without refine, and on stress sets."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import trained
 
 from hpc.store import open_store
 from qdml.answers import QUANTITIES
@@ -20,8 +19,9 @@ from qdml.densities import GaussianMixture
 from qdml.evaluate import evaluate
 from qdml.evaluation.summary import posterior_lines, stress_lines
 from qdml.stress.make import StressSet, make_set
+from qdml.stress.seen import as_seen
 from qdml.stress.sets import StressConfig, load_stress
-from qdml.stress.table import StressModel, as_seen, score_answers, try_set
+from qdml.stress.table import StressModel, score_answers, try_set
 
 STRIP = (
     "{name:synchrotron_strip,weight:1,fraction:[0.5,0.8],texture:[0.02,0.05],energy_kev:[16,30],"
@@ -34,22 +34,16 @@ ENDLESS = (
 NETWORK = (
     "network=posterior network.components=60 network.width=32 network.blocks=1 network.mixture=2 optim=muon"
 )
-TRAIN = "trainer.threads=1 trainer.steps=30 trainer.evaluate_every=30 trainer.batch=64 device=cpu"
-
-
-def module(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, check=True, timeout=240, capture_output=True, text=True
-    )
+TRAIN = "trainer.steps=30 trainer.evaluate_every=30 trainer.batch=64"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, smoke_store: Path, few_for_whitening: None) -> Path:
     """A store, and a posterior that has learned a little from its basis."""
     folder = tmp_path_factory.mktemp("run")
-    module(folder, *["hpc.simulate", "experiment=smoke", "store.path=store.zarr", "device=cpu"])
-    words = f"qdml.train {ENDLESS} {NETWORK} {TRAIN} data.store=store.zarr classes=none augment=instrument"
-    module(folder, *words.split(), f"augment.instruments=[{STRIP},{CU}]", "output=model")
+    (folder / "store.zarr").symlink_to(smoke_store)
+    words = f"{ENDLESS} {NETWORK} {TRAIN} data.store={smoke_store} classes=none augment=instrument"
+    trained(folder / "model", *words.split(), f"augment.instruments=[{STRIP},{CU}]")
     return folder
 
 
@@ -62,6 +56,7 @@ def config(run: Path, **changes: object) -> EvaluateConfig:
         "patterns": 12,
         "refine": True,
         "refine_patterns": 2,
+        "classical_patterns": 0,
         "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
         "batch": 16,
         "output": str(run / "out"),
@@ -94,7 +89,18 @@ def test_every_number_stands_beside_the_bound(metrics: dict) -> None:
     network, refined = every["network, refined patterns"], every["refined"]
     for name in ("diameter_volume_nm", "diameter_nm"):
         assert refined["error_over_bound"][name] < network["error_over_bound"][name]
-    assert 0 <= found["converged"] <= 1
+    assert 0 <= found["fits"]["converged"] <= 1 and found["fits"]["right_variant"] == 1
+    assert found["fits"]["derivatives"] >= 1
+    mean = found["mean_over_cells"]["refined"]
+    for name in QUANTITIES:
+        cells = [cell["refined"]["error_over_bound"][name] for cell in found["cells"]]
+        assert mean["error_over_bound"][name] == pytest.approx(np.mean(cells))
+        assert 0 < mean["error_over_bound_error"][name] < np.inf
+    # Smoke has one shape, and 30 steps of few patterns teach a little of what else varies.
+    guess = found["guess"]
+    assert guess["variant_accuracy"] == 1 and guess["variant_log_loss"] == pytest.approx(0, abs=1e-6)
+    assert guess["log_b_explained"] is None and -0.5 < guess["latents_explained"] < 1
+    assert set(guess["explained"]) >= {"fraction", "correlation", "solvent"}
     assert set(found["seconds_per_pattern"]) == {"network", "bound", "refine"}
 
 
@@ -117,6 +123,11 @@ def test_files_and_lines(run: Path, metrics: dict) -> None:
     assert names == {"error_over_bound.png", "coverage.png", "ranks.png", "cell_errors.png", "examples.png"}
     text = "\n".join(posterior_lines(metrics["posterior"]))
     assert "24 patterns in 2 cells, 4 of them refined" in text
+    assert (
+        "mean over cells" in text
+        and "±" in text
+        and "network's guess of the rest: right shape 100.0 %" in text
+    )
     assert "network + refine" in text and "ideal, at the bound" in text and "nearly degenerate: " in text
 
 
@@ -125,6 +136,20 @@ def test_the_same_seed_gives_the_same_numbers(run: Path, metrics: dict) -> None:
     assert again["posterior"]["all"]["network"] == metrics["posterior"]["all"]["network"]
     other = evaluate(config(run, refine=False, output=str(run / "other"), seed=1))
     assert other["posterior"]["all"]["network"] != metrics["posterior"]["all"]["network"]
+
+
+def test_the_classical_fit_stands_beside_them(run: Path) -> None:
+    found = evaluate(config(run, refine=False, classical_patterns=1, output=str(run / "classical")))[
+        "posterior"
+    ]
+    scores = found["all"]["classical"]
+    assert scores["patterns"] == 2 and found["seconds_per_pattern"]["classical"] > 0
+    # Perfect dots without halo and surface: far from the bound, near the truth.
+    assert 0.2 < scores["error_over_bound"]["diameter_volume_nm"] < 1000
+    assert scores["mean_absolute_error"]["diameter_volume_nm"] < 1
+    assert "classical fit (qd-fit)" in "\n".join(posterior_lines(found))
+    with pytest.raises(ValueError, match="classical_patterns must lie in 0 to patterns=12, got 13"):
+        config(run, classical_patterns=13)
 
 
 def test_samples_of_the_store_are_a_test_split_too(run: Path) -> None:
@@ -147,7 +172,9 @@ def stressed(run: Path) -> StressModel:
     device = torch.device("cpu")
     loaded, card = load_model(run / "model")
     recipe = build_recipe(training_config(card).augment, open_store(run / "store.zarr"), device)
-    return StressModel(module=loaded, card=card, recipe=recipe, device=device, batch=5, seed=0)
+    return StressModel(
+        module=loaded, card=card, recipe=recipe, variants={0: 1.0}, device=device, batch=5, seed=0
+    )
 
 
 def stress_set(name: str, **changes: object) -> tuple[StressConfig, StressSet]:
@@ -160,7 +187,10 @@ def test_a_set_is_seen_as_a_measured_file_would_be(stressed: StressModel) -> Non
     seen = as_seen(stressed.card, described, content, stressed.device)
     assert seen.notes == ()
     observation = seen.observation
-    np.testing.assert_allclose(observation.conditions[0, 1:4].exp().numpy(), 0.05, rtol=1e-5)
+    # Where most reflections are the width is the set's; farther out that of an instrument falls with the angle.
+    widths = observation.conditions[0, 1:4].exp().numpy()
+    assert widths[0] > 0.05 > widths[1] > widths[2] > 0.04
+    np.testing.assert_allclose(widths[:2], 0.05, rtol=0.03)
     np.testing.assert_allclose(observation.conditions[0, 0].exp().numpy(), 0.56, rtol=1e-3)
     # Four points of 0.005 to one of 0.02: counts add up, the mean stays.
     counts = (observation.intensity / observation.noise) ** 2 * observation.mask
@@ -177,8 +207,12 @@ def test_a_row_of_the_table(stressed: StressModel) -> None:
     assert row["patterns"] == 12 and row["refined"]["patterns"] == 3
     assert row["network"]["nearest"] * 12 == pytest.approx(round(row["network"]["nearest"] * 12))
     assert 0 <= row["refined"]["volume_error_nm"] < 1
+    assert row["fits"]["right_variant"] == 1 and row["fits"]["seconds"] > 0
+    # Dots of 2 to 3 nm and hundreds of counts a point: any good estimator is within half a class.
+    assert 0.9 < row["ceiling"]["nearest"] <= 1 and 0.9 < row["ceiling"]["volume"] <= 1
     text = "\n".join(stress_lines({"window_lab": row}))
     assert "lab Q window 1.42-7.06 Å⁻¹" in text and "70.0" in text and "95.0" in text
+    assert "at the bound" in text and "3 refined" in text and "right shape 100 %" in text
 
 
 def test_a_sharp_and_right_posterior_scores_everything(stressed: StressModel) -> None:
@@ -195,10 +229,9 @@ def test_a_sharp_and_right_posterior_scores_everything(stressed: StressModel) ->
         posterior = GaussianMixture(
             logits=torch.zeros(len(rows), 1, dtype=torch.float64), mean=moved[:, None], scale_tril=tril
         )
-        scores = score_answers(posterior, described, content, rows, stressed)
         # The largest dots have no larger class to go to.
         low = rows if share else rows[design.diameter_nm < 2.9]
-        scores = score_answers(posterior.take(torch.from_numpy(low)), described, content, low, stressed)
+        scores = score_answers(posterior.take(torch.from_numpy(low)), described, design.take(low), stressed)
         assert scores["nearest"] == scores["on_grid"] == scores["volume"] == share
         assert (scores["coverage_diameter_volume_nm_95"] > 0.9) == bool(share)
 
