@@ -47,7 +47,10 @@ def exact_shares(config: StressConfig, content: StressSet, patterns: int) -> tup
     chosen = np.unique(np.linspace(0, n - 1, min(patterns, n)).astype(int))
     right = np.zeros((len(chosen), 2), dtype=bool)
     sizes, sigmas, strains = np.meshgrid(
-        config.diameter_nm, config.sigma, np.linspace(*config.strain, config.strains), indexing="ij"
+        config.diameter_nm,
+        config.sigma,
+        np.linspace(config.strain[0], config.strain[1], config.strains),
+        indexing="ij",
     )
     shape, n_h = sizes.shape, sizes.size
     pure = Design(
