@@ -15,7 +15,7 @@ import numpy as np
 
 from qdml.answers import QUANTITIES
 from qdml.charts import BLUE, GREY, ORANGE, STYLE, new_figure, save_figure
-from qdml.metrics import rank_test
+from qdml.metrics import rank_test, rms_ratio, rms_ratio_error
 
 if TYPE_CHECKING:
     from qdml.evaluation.posterior import Trial
@@ -28,12 +28,14 @@ _COLOURS = {"network": BLUE, "refined": ORANGE, "ideal": GREY}
 _TITLES = {"network": "network", "refined": "network + refine", "ideal": "at the bound"}
 # Patterns in the figure of examples.
 _EXAMPLES = 6
-# Bins of D and of σ where errors over the bound are shown; bins of fewer patterns say nothing.
+# Most bins of D and of σ where errors over the bound are shown; fewer where one would hold fewer patterns than that.
 _BINS, _LEAST = 6, 8
+# Points of a network's posterior beyond these quantiles are not shown.
+_SHOWN = (0.005, 0.995)
 
 
 def draw_error_over_bound(answers: Mapping[str, Scored], path: Path) -> None:
-    """Root mean square of error over bound against D and against σ, of every quantity.
+    """Root mean square of error over bound, with its standard error, against D and against σ, of every quantity.
 
     Args:
         answers: `network` and perhaps `refined`.
@@ -44,18 +46,17 @@ def draw_error_over_bound(answers: Mapping[str, Scored], path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = new_figure(9.0, 4.7)
         panels = figure.subplots(2, len(_NAMES), sharex="row", sharey=True)
-        every = answers["network"].truth
         axes_of = (("number mean D (nm)", 0, 1.0), ("dispersion σ (%)", QUANTITIES.index("sigma"), 100.0))
         for row, (label, along, factor) in enumerate(axes_of):
-            edges = np.quantile(every[:, along], np.linspace(0, 1, _BINS + 1))
             for axes, (name, title) in zip(panels[row], _NAMES.items(), strict=True):
                 axes.axhline(1, color=GREY, lw=0.8, ls="--")
                 for who in ("network", "refined"):
                     if who in answers:
-                        x, y = _binned(answers[who], along, QUANTITIES.index(name), edges)
-                        axes.plot(
-                            factor * x, y, color=_COLOURS[who], marker="o", ms=3, lw=1.2, label=_TITLES[who]
-                        )
+                        x, y, error = _binned(answers[who], along, QUANTITIES.index(name))
+                        axes.errorbar(
+                            factor * x, y, error, color=_COLOURS[who], marker="o", ms=3, lw=1.2, elinewidth=0.7,
+                            label=_TITLES[who],
+                        )  # fmt: skip
                 axes.set(xlabel=label, yscale="log")
                 if row == 0:
                     axes.set_title(title)
@@ -69,17 +70,20 @@ def draw_error_over_bound(answers: Mapping[str, Scored], path: Path) -> None:
         save_figure(figure, path)
 
 
-def _binned(scored: Scored, along: int, quantity: int, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position and rms of error over bound of each bin with enough patterns."""
-    ratio = (scored.estimate - scored.truth)[:, quantity] / scored.bound[:, quantity]
-    bin_B = np.clip(np.searchsorted(edges, scored.truth[:, along], side="right") - 1, 0, len(edges) - 2)
+def _binned(scored: Scored, along: int, quantity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean position, rms of error over bound and its standard error, of bins of equally many patterns."""
+    error, bound = (scored.estimate - scored.truth)[:, quantity], scored.bound[:, quantity]
+    order = np.argsort(scored.truth[:, along])
     points = [
-        (scored.truth[bin_B == b, along].mean(), np.sqrt((ratio[bin_B == b] ** 2).mean()))
-        for b in range(len(edges) - 1)
-        if (bin_B == b).sum() >= _LEAST
+        (
+            scored.truth[b, along].mean(),
+            rms_ratio(error[b], bound[b]),
+            rms_ratio_error(error[b], bound[b]) or 0.0,
+        )
+        for b in np.array_split(order, max(1, min(_BINS, len(order) // _LEAST)))
     ]
-    x, y = np.array(points).reshape(-1, 2).T
-    return x, y
+    x, y, spread = np.array(points).T
+    return x, y, spread
 
 
 def draw_coverage(answers: Mapping[str, Scored], path: Path) -> None:
@@ -227,14 +231,17 @@ def draw_examples(trial: Trial, q: np.ndarray, path: Path) -> None:
                     points[0], 100 * points[1], ls="", marker=".", ms=1.5, color=_COLOURS[who], alpha=0.35
                 )
                 right.plot([], [], ls="", marker="o", ms=4, color=_COLOURS[who], label=_TITLES[who])
+                if who == "network":
+                    right.set_xlim(*np.quantile(points[0], _SHOWN))
+                    right.set_ylim(*np.quantile(100 * points[1], _SHOWN))
             right.plot(
-                truth[row, volume], 100 * truth[row, sigma], marker="+", ms=9, mew=1.5, color="black", ls="",
-                label="truth",
+                truth[row, volume], 100 * truth[row, sigma], marker="+", ms=9, mew=0.8, color="black", ls="",
+                label="truth", clip_on=False,
             )  # fmt: skip
             right.set(ylabel="σ (%)")
         panels[-1, 0].set_xlabel("Q (Å⁻¹)")
         panels[-1, 1].set_xlabel("$D_v$ (nm)")
-        panels[0, 1].legend()
+        figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         save_figure(figure, path)
 
 

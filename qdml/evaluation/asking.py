@@ -10,6 +10,7 @@ Symbols: B pattern, Q point of the grid, L latent.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from qdml.nuisance import Nuisance
 from qdml.preprocess import network_input
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qdml.augmentation.recipe import Main
     from qdml.observation import Observation
 
-__all__ = ["ask", "score_guess"]
+__all__ = ["ask", "clock", "score_guess"]
 
 
 @torch.inference_mode()
@@ -47,6 +48,11 @@ def ask(
     ]
     densities, guesses = zip(*parts, strict=True)
     return GaussianMixture.cat(list(densities)).to(torch.float64), Nuisance.cat(list(guesses))
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """What tells the seconds that work takes: of all cores together, which other programs may share; on a GPU, passed."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
 
 
 def score_guess(

@@ -10,7 +10,6 @@ Symbols: B pattern of all cells, Q point of the grid, T target.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from qdml.basis_file import BASIS_FILE, read_basis
 from qdml.checkpoint import training_config
 from qdml.dataset import Rows, fingerprint, lane_generator, read_rows
 from qdml.densities import GaussianMixture
-from qdml.evaluation.asking import ask, score_guess
+from qdml.evaluation.asking import ask, clock, score_guess
 from qdml.evaluation.samples import choose_samples, prior_rows
 from qdml.evaluation.scores import Scored, group_scores, ideal_answers, score
 from qdml.limits.cramer_rao import cramer_rao
@@ -69,7 +68,7 @@ class Trial:
     """Shares of the fits that ended by themselves (`converged`) and that found the shape (`right_variant`), and
     derivatives of a pattern (`derivatives`)."""
     seconds: dict[str, float]
-    """Of one pattern: `network`, `bound`, `refine`."""
+    """Of one pattern: `network`, `bound`, `refine`, `classical` (see `clock`)."""
 
     def metrics(self) -> dict[str, Any]:
         """Everything that metrics.json says of the answers."""
@@ -178,7 +177,7 @@ def try_posterior(
     Raises:
         ValueError: see `choose_samples` and `prior_rows`; derivatives that are not finite.
     """
-    training = training_config(card)
+    training, now = training_config(card), clock(device)
     classes = training.classes or config.classes
     rows = _rows(store, card, config, device)
     recipe = _recipe(card, store, config.model, device)
@@ -199,15 +198,15 @@ def try_posterior(
     n, n_cells = len(observation), len(recipe.cells)
     cell_B = np.repeat(np.arange(n_cells), config.patterns)
 
-    started = time.perf_counter()
+    started = now()
     network, guess = ask(module, observation, q, training.network.input, config.batch)
-    seconds = {"network": (time.perf_counter() - started) / n}
+    seconds = {"network": (now() - started) / n}
     show("network: answered")
 
-    started = time.perf_counter()
+    started = now()
     prior = main_prior(card, device)
     bound_BTT = cramer_rao(recipe, main, setting, z_BL, prior)
-    seconds["bound"] = (time.perf_counter() - started) / n
+    seconds["bound"] = (now() - started) / n
     show("Cramér-Rao bound: known")
 
     targets_BT = targets_of(rows.diameter, rows.sigma, rows.strain)
@@ -224,7 +223,7 @@ def try_posterior(
         chances = variant_chances(card, store)
         chosen = everything[everything % config.patterns < config.refine_patterns]
         pick = torch.as_tensor(chosen, device=device)
-        started = time.perf_counter()
+        started = now()
         found = refine(
             recipe,
             observation.take(pick),
@@ -235,7 +234,7 @@ def try_posterior(
             variants=tuple(chances),
             weights=tuple(chances.values()),
         )
-        seconds["refine"] = (time.perf_counter() - started) / len(chosen)
+        seconds["refine"] = (now() - started) / len(chosen)
         refined = found.posterior
         fits = {
             "converged": float(found.converged.double().mean()),

@@ -14,7 +14,6 @@ Symbols: B pattern.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from qdml import answers
 from qdml.config import ClassConfig
 from qdml.dataset import nearest_class
 from qdml.densities import GaussianMixture
-from qdml.evaluation.asking import ask
+from qdml.evaluation.asking import ask, clock
 from qdml.losses import class_probabilities
 from qdml.metrics import coverage
 from qdml.preprocess import network_input
@@ -128,7 +127,8 @@ def _fitted(
 
     assert model.recipe is not None and seen.setting is not None
     pick, prior = torch.as_tensor(chosen, device=model.device), main_prior(model.card, model.device)
-    started = time.perf_counter()
+    now = clock(model.device)
+    started = now()
     fits = refine(
         model.recipe,
         seen.observation,
@@ -139,7 +139,7 @@ def _fitted(
         variants=tuple(model.variants),
         weights=tuple(model.variants.values()),
     )
-    seconds = (time.perf_counter() - started) / len(chosen)
+    seconds = (now() - started) / len(chosen)
     shapes = [title.split()[0] for title in model.card["variants"]]
     variant = shapes.index(config.shape) if config.shape in shapes else None
     return {
