@@ -35,7 +35,8 @@ _KEPT = (
     "cells",
     "regular",
     "nearly_degenerate",
-    "converged",
+    "guess",
+    "fits",
     "seconds_per_pattern",
 )
 LIMITS = """\
@@ -196,8 +197,8 @@ def _try(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     setting, z_BL = recipe.draw(rows, generator, 0)
     observation = recipe.observe(recipe.expected(rows.main(), setting, z_BL), generator)
-    density = infer(module, card, observation)
-    found = inferred_of(refine(recipe, observation, setting, density).posterior).estimates[
+    density, nuisance = infer(module, card, observation)
+    found = inferred_of(refine(recipe, observation, setting, density, nuisance=nuisance).posterior).estimates[
         "diameter_volume_nm"
     ]
     truth = float(rows.volume_diameter[0])

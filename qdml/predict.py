@@ -29,8 +29,8 @@ __all__ = ["main"]
 _INTERVALS = {
     "classes": "central 68 % and 95 % of the class probabilities, spread evenly over each class; what no training "
     "pattern had is not in them",
-    "posterior": "central 68 % and 95 % of the posterior of the fit (of the network where `answer_of` says so); a "
-    "residual beyond noise and model error has widened it",
+    "posterior": "central 68 % and 95 % of the posterior of the fit (of the network where `answer_of` says so), over "
+    "all shapes by their probability; a residual beyond noise and model error has widened it",
 }
 
 
@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a model of posteriors is not shown what lies below: neighbouring dots interfere there (default: 1.2 1/Å)",
     )
     parser.add_argument(
-        "--all-shapes",
-        action="store_true",
-        help="fit every shape that the model knows and keep the one with the largest evidence; each takes as long "
-        "again (default: its first one, spheres)",
+        "--shape",
+        metavar="NAME",
+        help="of the dots, where it is known; a choice of conf/shape that the model knows (default: every one that the "
+        "pattern allows, by its probability)",
     )
     unit = parser.add_argument_group("what the first column is; there is no default")
     unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
@@ -158,8 +158,9 @@ def _classes(
     from qdml.measured.figure import draw_answer
     from qdml.measured.inference import trained_windows
 
-    if options.refine:
-        raise ValueError(f"--refine goes on from a posterior; {folder} is a model of classes")
+    for name, given in (("--refine", options.refine), ("--shape", options.shape)):
+        if given:
+            raise ValueError(f"{name} is for a model of posteriors; {folder} is one of classes")
     setup = None if options.instrument is None else load_instrument(options.instrument)
     if setup is not None:
         wavelength_of(setup, radiation.energy)
@@ -183,7 +184,7 @@ def _posteriors(
     from qdml.measured.measurement import measurement_of
     from qdml.measured.posterior_answer import answer_posterior
     from qdml.measured.posterior_figure import draw_posterior
-    from qdml.measured.refinement import load_recipe
+    from qdml.measured.refinement import load_recipe, shape_index
 
     measurement = measurement_of(
         card,
@@ -192,13 +193,18 @@ def _posteriors(
         resolution_factor=options.resolution,
     )
     recipe = None if options.refine is False else load_recipe(folder, card)
+    variants = None if options.shape is None else shape_index(card, options.shape)
+    if variants is not None and recipe is None:
+        raise ValueError(
+            "--shape is for the fit, which --no-refine leaves out; the network answers for every shape"
+        )
     answer_of = partial(
         answer_posterior,
         module,
         card,
         measurement=measurement,
         recipe=recipe,
-        all_shapes=options.all_shapes,
+        variants=variants,
     )
 
     def size_and_draw(pattern: Pattern, on_grid: OnGrid, figure: Path) -> PosteriorAnswer:

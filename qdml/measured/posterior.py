@@ -1,8 +1,8 @@
-"""What a posterior network and its polish say about one measured pattern.
+"""What a posterior network and the fit from there say about one measured pattern.
 
 The network's density over (ln D_v, ln σ, ε) is amortised: one look. `qdml.refine` starts from it and fits the whole
-world of the training (dots, surroundings, instrument, latents with their priors) to the pattern itself; its normal
-density is the answer where it converged, the network's otherwise. Both are kept: a reader sees when they differ.
+world of the training (dots, surroundings, instrument, latents with their priors) to the pattern itself; its density
+is the answer where it converged, the network's otherwise. Both are kept: a reader sees when they differ.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from qdml.answers import QUANTITIES, Estimate, estimates, posterior_samples, qua
 from qdml.densities import TARGETS
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
+    from qdml.densities import GaussianMixture
+    from qdml.nuisance import Nuisance
     from qdml.observation import Observation
 
 __all__ = ["Inferred", "infer", "inferred_of"]
@@ -77,8 +78,8 @@ def inferred_of(density: Any, *, seed: int = 0) -> Inferred:
     )
 
 
-def infer(module: nn.Module, card: Mapping[str, Any], observation: Observation) -> torch.Tensor | Any:
-    """The network's density of every row, float64.
+def infer(module: nn.Module, card: Mapping[str, Any], observation: Observation) -> tuple[GaussianMixture, Nuisance]:
+    """The network's density of every row, float64, and its guess of everything that a fit has to find beside it.
 
     Args:
         module: the network, in eval mode.
@@ -87,7 +88,12 @@ def infer(module: nn.Module, card: Mapping[str, Any], observation: Observation) 
     """
     import torch
 
+    from qdml.densities import GaussianMixture
     from qdml.measured.inference import input_of
+    from qdml.models.posterior import Posterior
 
+    assert isinstance(module, Posterior)  # the task of its card
     with torch.inference_mode():
-        return module(input_of(card, observation)).to(torch.float64)
+        density, nuisance = module.answer(input_of(card, observation))
+        assert isinstance(density, GaussianMixture)  # as loaded models answer
+        return density.to(torch.float64), nuisance.to(torch.float64)

@@ -14,7 +14,7 @@ from qdml.measured.comparison import Comparison, compare
 from qdml.measured.inference import model_grid
 from qdml.measured.posterior import Inferred, infer, inferred_of
 from qdml.measured.posterior_doubts import posterior_doubts
-from qdml.measured.refinement import Refinement, refine_pattern
+from qdml.measured.refinement import MODEL_ERROR, Refinement, refine_pattern
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +82,8 @@ class PosteriorAnswer:
         first = self.network.estimates
         volume, number, sigma = (first[name] for name in ("diameter_volume_nm", "diameter_nm", "sigma"))
         return (
-            f"{said}; fit of {self.refinement.variant} with {100 * self.refinement.model_error:.1f} % of model error",
+            f"{said}; model error {100 * self.refinement.model_error:.1f} %",
+            f"shape: {self.refinement.likely}",
             f"network: D_vol {volume.text(2)}, D {number.text(2)} nm, σ {sigma.text(1, factor=100)} %",
         )
 
@@ -122,7 +123,8 @@ def answer_posterior(
     *,
     measurement: Measurement,
     recipe: Recipe | None,
-    all_shapes: bool = False,
+    variants: tuple[int, ...] | None = None,
+    model_error: float = MODEL_ERROR,
 ) -> PosteriorAnswer:
     """Size one pattern and check the answer against it.
 
@@ -133,15 +135,20 @@ def answer_posterior(
         on_grid: the same on the Q grid of the card.
         measurement: what is known of it.
         recipe: the world of the training, to refine the answer; None for the network's answer alone.
-        all_shapes: whether the fit tries every shape that the model knows.
+        variants: of the model's basis, by number, that the fit considers; None for all that the network thinks
+            possible.
+        model_error: of the fit, see `refine_pattern`.
     """
     q = model_grid(card)
     observation = measurement.observe(on_grid)
-    network = inferred_of(infer(module, card, observation))
+    density, nuisance = infer(module, card, observation)
+    network = inferred_of(density)
     refinement = None
     if recipe is not None:
         setting = measurement.setting(on_grid, float(q[1] - q[0]))
-        refinement = refine_pattern(recipe, observation, setting, network.density, q=q, all_shapes=all_shapes)
+        refinement = refine_pattern(
+            recipe, observation, setting, density, nuisance, q=q, variants=variants, model_error=model_error
+        )
     if refinement is not None:
         comparison = refinement.comparison
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,8 @@ _NETWORK, _REFINED = "#4a7fb5", ANSWER
 _GRID = 90
 # Probabilities inside the contours.
 _INSIDE = (0.95, 0.68)
+# Letters of a line above them.
+_LINE = 44
 # Of the size distribution, as a share of its maximum: where the axis ends.
 _TAIL = 3e-3
 
@@ -69,7 +72,7 @@ def draw_posterior(path: Path, answer: PosteriorAnswer) -> None:
 
 
 def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
-    """68 % and 95 % regions of (D_v, σ): network filled, polish as lines."""
+    """68 % and 95 % regions of (D_v, σ): network filled, fit as lines."""
     found = [(answer.network, _NETWORK, "network")]
     if answer.refined is not None:
         found.append((answer.refined, _REFINED, "fit"))
@@ -93,9 +96,11 @@ def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
     axes.set_xlabel("Volume-mean diameter D$_v$ (nm)")
     axes.set_ylabel("Size dispersion σ (%)")
     axes.legend(loc="best", handletextpad=0.2, borderaxespad=0.2)
+    shapes = "" if answer.refinement is None else "\n" + fill(answer.refinement.likely, _LINE)
     axes.set_title(
         f"D$_v$ = {final['diameter_volume_nm'].text(2)} nm\nD = {final['diameter_nm'].text(2)} nm\n"
-        f"σ = {final['sigma'].text(1, factor=100)} %\nε = {final['strain'].text(2, factor=100)} %",
+        f"σ = {final['sigma'].text(1, factor=100)} %\nε = {final['strain'].text(2, factor=100)} %"
+        f"{shapes}",
         fontsize=7,
         loc="left",
     )

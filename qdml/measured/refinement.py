@@ -6,7 +6,7 @@ The recipe of the training is built from the model's folder alone (its card and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import torch
 
     from qdml.augmentation.recipe import Recipe, Setting
+    from qdml.nuisance import Nuisance
     from qdml.observation import Observation
 
-__all__ = ["MODEL_ERROR", "Refinement", "load_recipe", "refine_pattern"]
+__all__ = ["MODEL_ERROR", "Refinement", "load_recipe", "refine_pattern", "shape_index"]
 
 #: Of measured patterns, what the world does not explain when all its latents have been fitted, relative, as if it were
 #: noise of independent points: at least this, the number of conf/fit.
@@ -31,6 +32,8 @@ MODEL_ERROR = 0.02
 # (`qdml.fitting.profile`). From this on the fit is done again with the model error that the residual shows.
 _TOO_SMALL = 1.5
 _STEPS = 24
+# Shapes that are less probable are in results.json alone.
+_LIKELY = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +42,8 @@ class Refinement:
 
     inferred: Inferred
     comparison: Comparison
-    variant: str
-    """Title of the structural variant with the largest evidence."""
+    shapes: Mapping[str, float]
+    """Title of each structural variant that was fitted -> its probability, the most probable first."""
     chi2: float
     """s²: χ² per point that is not used up by an unknown."""
     unit: float
@@ -55,10 +58,18 @@ class Refinement:
     steps: int
     seconds: float
 
+    @property
+    def likely(self) -> str:
+        """The shapes of at least 1 % as text, the first one the one that `comparison` shows."""
+        short = [title.split()[0] for title in self.shapes]
+        names = short if len(set(short)) == len(short) else list(self.shapes)
+        pairs = zip(names, self.shapes.values(), strict=True)
+        return ", ".join(f"{name} {100 * p:.0f} %" for name, p in pairs if p >= _LIKELY)
+
     def as_record(self) -> dict[str, Any]:
         """JSON data."""
         return self.inferred.as_record() | {
-            "variant": self.variant,
+            "shapes": dict(self.shapes),
             "chi2": self.chi2,
             "widened_by": float(np.sqrt(self.unit)),
             "model_error": self.model_error,
@@ -86,14 +97,30 @@ def load_recipe(folder: str | Path, card: Mapping[str, Any]) -> Recipe:
     return build_recipe(training_config(card).augment, read_basis(folder, device), device)
 
 
+def shape_index(card: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """Which of a model's variants have a shape, whatever else is different about them.
+
+    Raises:
+        ValueError: none has; the message names the shapes there are.
+    """
+    shapes = [title.split()[0] for title in card["variants"]]
+    found = tuple(index for index, shape in enumerate(shapes) if shape == name.lower())
+    if not found:
+        raise ValueError(
+            f"--shape must be one that the model knows, {', '.join(dict.fromkeys(shapes))}; got {name}"
+        )
+    return found
+
+
 def refine_pattern(
     recipe: Recipe,
     observation: Observation,
     setting: Setting,
     start: Any,
+    nuisance: Nuisance,
     *,
     q: np.ndarray,
-    all_shapes: bool = False,
+    variants: tuple[int, ...] | None = None,
     model_error: float = MODEL_ERROR,
 ) -> Refinement:
     """Fit one pattern.
@@ -103,9 +130,9 @@ def refine_pattern(
         observation: one row.
         setting: what is known of it.
         start: the network's posterior.
+        nuisance: its guess of everything else.
         q: (q,) float64 [Å⁻¹], the grid.
-        all_shapes: whether every variant of the basis is fitted, and the one with the largest evidence kept; otherwise
-            the first one alone.
+        variants: of the basis, by number, where they are known; None for all that the network thinks possible.
         model_error: φ of `qdml.refine`, at least.
     """
     import torch
@@ -115,9 +142,9 @@ def refine_pattern(
 
     assert recipe.basis is not None
     started = time.process_time()
-    variants = recipe.basis.attrs["variants"]
-    tried = tuple(range(len(variants))) if all_shapes else (0,)
-    options: dict[str, Any] = {"variants": tried, "steps": _STEPS}
+    known = recipe.basis.attrs["variants"]
+    variants = tuple(range(len(known))) if variants is None else variants
+    options: dict[str, Any] = {"nuisance": nuisance, "variants": variants, "steps": _STEPS}
     found = refine(recipe, observation, setting, start, model_error=model_error, **options)
     shown = _shown_error(observation, found.intensity, model_error)
     if shown > model_error * _TOO_SMALL**0.5:
@@ -144,7 +171,7 @@ def refine_pattern(
     return Refinement(
         inferred=inferred_of(found.posterior),
         comparison=comparison,
-        variant=variants[int(found.variant[0])]["title"],
+        shapes=_largest_first([known[index]["title"] for index in variants], found.probability[0].tolist()),
         chi2=float(found.chi2[0]),
         unit=float(found.unit[0]),
         model_error=model_error,
@@ -154,6 +181,12 @@ def refine_pattern(
         steps=int(found.steps[0]),
         seconds=time.process_time() - started,
     )
+
+
+def _largest_first(titles: Sequence[str], probabilities: Sequence[float]) -> dict[str, float]:
+    """Title -> probability of those that have any."""
+    pairs = sorted(zip(probabilities, titles, strict=True), reverse=True)
+    return {title: probability for probability, title in pairs if probability > 0}
 
 
 def _shown_error(observation: Observation, intensity: torch.Tensor, model_error: float) -> float:

@@ -63,7 +63,7 @@ def test_it_answers_simulated_patterns_within_its_intervals(shipped: Path) -> No
         b_scale=between(*prior["b_scale"]),
         intensity=None,
     )
-    found = estimates(infer(module, card, recipe.random(rows, generator)))
+    found = estimates(infer(module, card, recipe.random(rows, generator))[0])
     for name, truth in (("diameter_volume_nm", rows.volume_diameter), ("sigma", rows.sigma)):
         missed = sum(
             not one[name].lo95 < value < one[name].hi95

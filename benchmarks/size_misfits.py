@@ -1,0 +1,181 @@
+"""Do intervals hold for dots that are not in the world of the training? Network and fit on patterns of known sizes.
+
+    python benchmarks/size_misfits.py [--model MODEL] [--model-error 0 0.01 ...] [-o benchmarks/results]
+
+The patterns are those of `misfits.py`. Each is answered as qd-predict answers a measured file, once for each model
+error (φ of `qdml.measured.refinement`) that is asked for; without one, for its own. Written: size_misfits.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from fit_measured import RESULTS
+from misfits import KINDS, Misfit, misfits
+
+if TYPE_CHECKING:
+    from qdml.answers import Estimate
+    from qdml.augmentation.recipe import Recipe
+
+QUANTITIES = ("diameter_volume_nm", "diameter_nm", "sigma")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """One pattern, by every method."""
+
+    misfit: Misfit
+    error: Mapping[str, np.ndarray]
+    """Method -> (3,) found - true, of `QUANTITIES`."""
+    width: Mapping[str, np.ndarray]
+    """Method -> (3,) half of the 68 % interval."""
+    inside: Mapping[str, np.ndarray]
+    """Method -> (2, 3) bool: the truth in the 68 %, in the 95 % interval."""
+    doubted: bool
+
+    def z(self, method: str) -> np.ndarray:
+        """(3,) errors in units of their widths."""
+        z: np.ndarray = self.error[method] / self.width[method]
+        return z
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Size every pattern; write the table."""
+    from qdml.checkpoint import load_model
+    from qdml.measured.refinement import MODEL_ERROR, load_recipe
+    from qdml.shipped import shipped_model
+
+    parser = argparse.ArgumentParser(description="Sizes of simulated patterns that are in no training.")
+    parser.add_argument("--model", type=Path, help="of posteriors (default: that of the package)")
+    parser.add_argument(
+        "--model-error", type=float, nargs="+", default=[MODEL_ERROR], metavar="PHI", help="of the fit"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS, metavar="FOLDER")
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    folder = options.model or shipped_model()
+    module, card = load_model(folder)
+    recipe = load_recipe(folder, card)
+    found = []
+    for misfit in misfits():
+        found.append(size(misfit, module, card, recipe, options.model_error))
+        shown = (f"{name}: " + " ".join(f"{z:+5.1f}" for z in found[-1].z(name)) for name in found[-1].error)
+        print(f"{misfit.pattern.source:75s} {';  '.join(shown)}", flush=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / "size_misfits.md"
+    file.write_text(_markdown(found, card), encoding="utf-8")
+    print(file)
+
+
+def size(
+    misfit: Misfit, module: torch.nn.Module, card: Mapping[str, Any], recipe: Recipe, errors: Sequence[float]
+) -> Sized:
+    """One pattern."""
+    from qdml.measured.inference import model_grid
+    from qdml.measured.measurement import measurement_of
+    from qdml.measured.patterns import regrid
+    from qdml.measured.posterior_answer import answer_posterior
+
+    known = measurement_of(card, energy_kev=misfit.pattern.energy_kev, instrument=misfit.instrument)
+    on_grid = regrid(misfit.pattern, model_grid(card), window=known.window(card))
+    answers: dict[str, Mapping[str, Estimate]] = {}
+    doubted = False
+    for error in errors:
+        answer = answer_posterior(
+            module, card, misfit.pattern, on_grid, measurement=known, recipe=recipe, model_error=error
+        )
+        assert answer.refined is not None
+        answers["network"] = answer.network.estimates
+        answers[f"network + fit, {100 * error:g} %"] = answer.refined.estimates
+        doubted = bool(answer.doubts)
+    truth = np.array([getattr(misfit, name) for name in QUANTITIES])
+
+    def of(part: str) -> dict[str, np.ndarray]:
+        return {
+            method: np.array([getattr(numbers[name], part) for name in QUANTITIES])
+            for method, numbers in answers.items()
+        }
+
+    mean, lo68, hi68, lo95, hi95 = (of(part) for part in ("mean", "lo68", "hi68", "lo95", "hi95"))
+    return Sized(
+        misfit=misfit,
+        error={method: mean[method] - truth for method in answers},
+        width={method: (hi68[method] - lo68[method]) / 2 for method in answers},
+        inside={
+            method: np.array(
+                [
+                    (lo68[method] < truth) & (truth < hi68[method]),
+                    (lo95[method] < truth) & (truth < hi95[method]),
+                ]
+            )
+            for method in answers
+        },
+        doubted=doubted,
+    )
+
+
+HEAD = """\
+# Sizes of {n} simulated patterns that no training contains
+
+`python benchmarks/size_misfits.py`. What is wrong with each is in `benchmarks/misfits.py`; sizes are known. z:
+deviation from the truth in units of half the 68 % interval; 1 is what an honest interval has. For distributions that
+are not lognormal D is the mean, D_v is <d⁴>/<d³>, σ the relative standard deviation of all dots.
+
+Model: {model}.
+
+| method | patterns | rms z of D_v · D · σ | in 68 % (95 %) | rms error: D_v nm · D nm · σ % |
+|---|---|---|---|---|
+"""
+
+
+def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
+    trained = card["trained"]
+    model = (
+        f"{card['architecture']['name']}, {trained['patterns']:,} patterns, {trained['seconds'] / 60:.0f} minutes on "
+        f"{trained['device']}; debye-dots {version('debye-dots')}"
+    )
+    lines = [HEAD.format(n=len(found), model=model).rstrip()]
+    nothing = KINDS[0].name
+    groups = {
+        nothing: [one for one in found if one.misfit.kind == nothing],
+        **{
+            f"something, {name}": [
+                one for one in found if one.misfit.kind != nothing and one.misfit.instrument == name
+            ]
+            for name in dict.fromkeys(one.misfit.instrument for one in found)
+        },
+    }
+    methods = list(found[0].error)
+    for method in methods:
+        lines += [
+            f"| {method} | {name} ({len(some)}) | {_scores(some, method)} |" for name, some in groups.items()
+        ]
+    heads = ["what is wrong", "D nm", "instrument", *(f"z of D_v · D · σ, {m}" for m in methods), "doubted"]
+    lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for one in found:
+        cells = (" · ".join(f"{z:+.1f}" for z in one.z(method)) for method in methods)
+        lines.append(
+            f"| {one.misfit.kind} | {one.misfit.diameter_nm:.2f} | {one.misfit.instrument} | {' | '.join(cells)} "
+            f"| {'yes' if one.doubted else ''} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _scores(found: Sequence[Sized], method: str) -> str:
+    z = np.array([one.z(method) for one in found])
+    inside = np.mean([one.inside[method] for one in found], axis=(0, 2))
+    error = np.sqrt(np.mean([one.error[method] ** 2 for one in found], axis=0)) * (1, 1, 100)
+    rms = " · ".join(f"{value:.1f}" for value in np.sqrt(np.mean(z**2, axis=0)))
+    errors = f"{error[0]:.3f} · {error[1]:.3f} · {error[2]:.1f}"
+    return f"{rms} | {100 * inside[0]:.0f} % ({100 * inside[1]:.0f} %) | {errors}"
+
+
+if __name__ == "__main__":
+    main()
