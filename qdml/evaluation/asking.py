@@ -51,7 +51,7 @@ def ask(
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """What tells the seconds that work takes: of all cores together, which other programs may share; on a GPU, passed."""
+    """Tells seconds: those of all cores together, which other programs may share; on a GPU those that pass."""
     return time.process_time if device.type == "cpu" else time.perf_counter
 
 
