@@ -80,7 +80,7 @@ def ship(model: Path, evaluation: Path, target: Path, *, store: Path | None = No
     Raises:
         ValueError: the model or its evaluation cannot be used, do not belong together, or are too large.
     """
-    card, metrics = _told(read_card(model)), _metrics(evaluation)
+    card, metrics = read_card(model), _metrics(evaluation)
     if not card["trained"]:
         raise ValueError(
             f"{model} has not been trained to its end, or to a stop: its card does not say how long"
@@ -124,21 +124,6 @@ def ship(model: Path, evaluation: Path, target: Path, *, store: Path | None = No
         for file in copy.iterdir():
             shutil.copy(file, target)
     return target, size
-
-
-def _told(card: dict[str, Any]) -> dict[str, Any]:
-    """The card with `trained`, which the first cards of posteriors say in other words."""
-    if "trained" in card or not card["hardware"] or not card["metrics"]:
-        return card | {"trained": card.get("trained")}
-    step = card["metrics"]["step"]
-    return card | {
-        "trained": card["hardware"]
-        | {
-            "seconds": card["training_seconds"],
-            "steps": step,
-            "patterns": step * card["training"]["trainer"]["batch"],
-        }
-    }
 
 
 def _metrics(evaluation: Path) -> dict[str, Any]:
