@@ -2,7 +2,7 @@
 """Set up and run debye-dots on a machine that has nothing but git and Python 3.11, 3.12 or 3.13.
 
     python3 run.py demo            simulate, train, size patterns that the model has never seen: a report
-    python3 run.py tests [ARGS]    ruff, mypy and pytest; ARGS go to pytest (for example: tests/unit -x)
+    python3 run.py tests [ARGS]    ruff, mypy and pytest; ARGS go to pytest (for example: tests/unit -x, or -n 0 --pdb)
 
 Both first make or update the Python environment in .venv; nothing outside this folder is changed.
 """
@@ -40,6 +40,9 @@ DEMO = {
     ),
     "Collect everything in one report": "python -m qdml.report runs/quick",
 }
+# Most tests use one core. Whole files go to each worker, in the order of the folders: the fast ones come last. A worker
+# needs 2 GB, and some tests start three processes.
+WORKERS = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
 COLUMNS = (("diameter_volume_nm", 1, "6.2f"), ("diameter_nm", 1, "6.2f"), ("sigma", 100, "6.1f"))
 START = time.monotonic()
 
@@ -83,7 +86,7 @@ def tests(*arguments: str) -> int:
     """Everything a change has to pass; the summary of pytest comes last."""
     checks = {"ruff": "python -m ruff check", "mypy": "python -m mypy"}
     failed = [tool for tool, command in checks.items() if step(f"Check the code with {tool}", command)]
-    code = step("Run the tests", shlex.join(["python", "-m", "pytest", *arguments]))
+    code = step("Run the tests", shlex.join(["python", "-m", "pytest", *WORKERS, *arguments]))
     if failed:
         print(f"\n{' and '.join(failed)} found problems, see above.", file=sys.stderr)
     return code or len(failed)
