@@ -65,8 +65,8 @@ class Trial:
     guess: dict[str, Any]
     """How good the network's guess of what is not asked for is (`score_guess`)."""
     fits: dict[str, float] | None
-    """Shares of the fits that ended by themselves (`converged`) and that found the shape (`right_variant`), and
-    derivatives of a pattern (`derivatives`)."""
+    """Shares of the fits that ended by themselves (`converged`), whose residual is noise (`explained`) and that found
+    the shape (`right_variant`); derivatives of a pattern (`derivatives`)."""
     seconds: dict[str, float]
     """Of one pattern: `network`, `bound`, `refine`, `classical` (see `clock`)."""
 
@@ -238,6 +238,7 @@ def try_posterior(
         refined = found.posterior
         fits = {
             "converged": float(found.converged.double().mean()),
+            "explained": float((found.unit == 1).double().mean()),
             "right_variant": float((found.variant == main.variant[pick]).double().mean()),
             "derivatives": float(found.steps.double().mean()),
         }

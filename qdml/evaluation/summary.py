@@ -109,8 +109,8 @@ def _time_and_fits(seconds: Mapping[str, float], fits: Mapping[str, float] | Non
     if fits is None:
         return text
     return (
-        f"{text}; {100 * fits['converged']:.0f} % of the fits converged, {fits['derivatives']:.1f} derivatives a "
-        f"pattern, right shape {100 * fits['right_variant']:.0f} %"
+        f"{text}; {100 * fits['converged']:.0f} % of the fits converged, {100 * fits['explained']:.0f} % explain all but "
+        f"noise, {fits['derivatives']:.1f} derivatives a pattern, right shape {100 * fits['right_variant']:.0f} %"
     )
 
 
@@ -147,6 +147,7 @@ def stress_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         text += (
             f", {n} refined (a share of 95 % is known to {100 * (0.05 * 0.95 / n) ** 0.5:.1f}): "
             f"{100 * _mean([one['converged'] for one in fits]):.0f} % converged, "
+            f"{100 * _mean([one['explained'] for one in fits]):.0f} % explained, "
             f"{_mean([one['derivatives'] for one in fits]):.1f} derivatives, "
             f"{1e3 * _mean([one['seconds'] for one in fits]):.3g} ms a pattern"
         )

@@ -148,6 +148,7 @@ def _fitted(
         "ceiling": possible(model.recipe, config, seen, design, fits, variant, prior),
         "fits": {
             "converged": float(fits.converged.double().mean()),
+            "explained": float((fits.unit == 1).double().mean()),
             "right_variant": None if variant is None else float((fits.variant == variant).double().mean()),
             "derivatives": float(fits.steps.double().mean()),
             "seconds": seconds,
