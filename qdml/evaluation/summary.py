@@ -108,9 +108,10 @@ def _time_and_fits(seconds: Mapping[str, float], fits: Mapping[str, float] | Non
     text = "each pattern: " + ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in seconds.items())
     if fits is None:
         return text
+    converged, explained, right = (100 * fits[key] for key in ("converged", "explained", "right_variant"))
     return (
-        f"{text}; {100 * fits['converged']:.0f} % of the fits converged, {100 * fits['explained']:.0f} % explain all but "
-        f"noise, {fits['derivatives']:.1f} derivatives a pattern, right shape {100 * fits['right_variant']:.0f} %"
+        f"{text}; {converged:.0f} % of the fits converged, {explained:.0f} % explain all but noise, right shape "
+        f"{right:.0f} %, {fits['derivatives']:.1f} derivatives a pattern"
     )
 
 

@@ -2,8 +2,8 @@
 
 A model of the set's own Q grid gets the patterns as they are. Any other model gets them as `qd-predict` would: brought
 onto its grid by `qdml.measured.patterns.regrid`, where the counts of a bin add up, with the conditions of a synchrotron
-instrument of the set's resolution. Sets have one width at all Q, that of the instrument falls with the angle: they agree
-in the middle.
+instrument of the set's resolution. Sets have one width at all Q, that of the instrument falls with the angle: they
+agree in the middle.
 
 Symbols: B pattern, Q point of the grid.
 """
@@ -30,8 +30,8 @@ __all__ = ["Seen", "as_seen"]
 
 # Users know their resolution to about that (conf/augment/instrument.yaml): so much beyond a range is not outside it.
 _RESOLUTION_ROOM = 0.05
-# Where both widths are the same [Å⁻¹]. Dots of 10 nm at a resolution of 0.05 Å⁻¹ come out 4 % too small where they agree at
-# 3 Å⁻¹, 1 % where at 6.
+# Where both widths are the same [Å⁻¹]. At a resolution of 0.05 Å⁻¹ dots of 10 nm come out 4 % too small where this is 3,
+# 1 % where it is 6.
 _AGREE_AT = 6.0
 
 
