@@ -30,8 +30,8 @@ __all__ = ["Seen", "as_seen"]
 
 # Users know their resolution to about that (conf/augment/instrument.yaml): so much beyond a range is not outside it.
 _RESOLUTION_ROOM = 0.05
-# Where both widths are the same [Å⁻¹]. At a resolution of 0.05 Å⁻¹ dots of 10 nm come out 4 % too small where this is 3,
-# 1 % where it is 6.
+# Where both widths are the same [Å⁻¹]. At a resolution of 0.05 Å⁻¹ dots of 10 nm come out 4 % too small with 3,
+# 1 % with 6.
 _AGREE_AT = 6.0
 
 
