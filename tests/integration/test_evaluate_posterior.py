@@ -109,6 +109,7 @@ def test_groups_hold_every_pattern_once(metrics: dict) -> None:
     for name in ("counts", "dots", "window"):
         groups = [group for group in found["groups"] if group["by"] == name]
         assert sum(group["network"]["patterns"] for group in groups) == 24
+        assert sum(group["refined"]["patterns"] for group in groups if "refined" in group) == 4
         assert all(a["to"] <= b["to"] for a, b in pairwise(groups))
     parts = [
         found[part].get("network", {"patterns": 0})["patterns"] for part in ("regular", "nearly_degenerate")
