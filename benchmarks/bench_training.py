@@ -18,11 +18,9 @@ from common import emit, measure, read_arguments
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from qdml.checkpoint import ModelFolder
 from qdml.config import TrainConfig, read_config
 from qdml.distributed import join_processes
-from qdml.train import new_model, read_inputs
-from qdml.trainer import Trainer
+from qdml.train import new_trainer, read_inputs
 
 BATCHES = {"cpu": (256,), "cuda": (1024, 4096, 16384)}
 #: Precision, compiled.
@@ -84,18 +82,8 @@ def record(arguments: Any, overrides: list[str], **config: Any) -> None:
     torch.set_num_threads(1)
     with join_processes(run.device.name) as processes:
         torch.manual_seed(run.seed)
-        store, lanes, recipe = read_inputs(run, processes)
-        trainer = Trainer(
-            run,
-            processes=processes,
-            lanes=lanes,
-            recipe=recipe,
-            model=new_model(run, store, recipe),
-            q=torch.as_tensor(store.q),
-            folder=ModelFolder(run.output),
-            card={},
-            stop_requested=lambda: False,
-        )
+        inputs = read_inputs(run, processes)
+        trainer = new_trainer(run, processes, inputs, card={})
         trainer.fit_whitening()
         trainer.prepare()
 
@@ -117,7 +105,7 @@ def record(arguments: Any, overrides: list[str], **config: Any) -> None:
         emit(
             "training step",
             arguments,
-            config={**config, "network": run.network.name, "q": store.q.size, "threads": 1},
+            config={**config, "network": run.network.name, "q": inputs[0].q.size, "threads": 1},
             result={
                 "patterns_per_s": config["batch"] / timing["median_s"],
                 # Mean of the last ones, all of the same patterns for every choice of a batch.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qdml.distributed import Processes
     from qdml.trainer import Trainer
 
-__all__ = ["EXIT_REQUEUE", "main", "new_model", "read_inputs", "train"]
+__all__ = ["EXIT_REQUEUE", "main", "new_trainer", "read_inputs", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,6 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     from qdml.basis_file import write_basis
     from qdml.checkpoint import ModelFolder
     from qdml.distributed import cpu_threads
-    from qdml.trainer import Trainer
 
     main_process = processes.rank == 0
     torch.set_num_threads(config.trainer.threads or cpu_threads(processes.launch, os.environ))
@@ -92,7 +91,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
         problem = error
     processes.agree(problem)
     assert inputs is not None
-    store, lanes, recipe = inputs
+    store, _, recipe = inputs
     card, state = _card(config, store, recipe), "new"
     if main_process:
         try:
@@ -106,17 +105,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
             _log.info("%s is finished already; nothing to do", folder.path)
         return 0
 
-    trainer = Trainer(
-        config,
-        processes=processes,
-        lanes=lanes,
-        recipe=recipe,
-        model=new_model(config, store, recipe),
-        q=torch.as_tensor(store.q),
-        folder=folder,
-        card=card,
-        stop_requested=stop_requested,
-    )
+    trainer = new_trainer(config, processes, inputs, card=card, stop_requested=stop_requested)
     if state == "resumed":
         trainer.resume()
     else:
@@ -178,18 +167,52 @@ def read_inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[
     return store, list(lanes), recipe
 
 
-def new_model(config: TrainConfig, store: Store, recipe: Recipe) -> torch.nn.Module:
-    """The network of a run with random weights, of the sizes of its store and its world."""
+def new_trainer(
+    config: TrainConfig,
+    processes: Processes,
+    inputs: tuple[Store, list[Lane], Recipe],
+    *,
+    card: dict[str, Any],
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Trainer:
+    """A run before its first step: a network of random weights, of the sizes of its store and its world.
+
+    Args:
+        config: all of it.
+        processes: who takes part.
+        inputs: of `read_inputs`.
+        card: of the model, completed as training goes.
+        stop_requested: as in `train`.
+
+    Raises:
+        ValueError: the optimiser does not suit the network.
+    """
+    import torch
+
+    from qdml.checkpoint import ModelFolder
     from qdml.models import build_model
     from qdml.observation import CONDITIONS
+    from qdml.trainer import Trainer
 
-    return build_model(
+    store, lanes, recipe = inputs
+    model = build_model(
         config.network,
         config.classes,
         store.q.size,
         len(CONDITIONS),
         n_latents=len(recipe.space),
         n_variants=store.n_variants,
+    )
+    return Trainer(
+        config,
+        processes=processes,
+        lanes=lanes,
+        recipe=recipe,
+        model=model,
+        q=torch.as_tensor(store.q),
+        folder=ModelFolder(config.output),
+        card=card,
+        stop_requested=stop_requested,
     )
 
 

@@ -11,27 +11,9 @@ from hpc.store import open_store
 from hpc.storetool import main
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    from hpc.config import SimulateConfig
-    from hpc.mpi import World
-    from hpc.simulate import simulate
-
-    path = tmp_path_factory.mktemp("store") / "smoke.zarr"
-    with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("simulate", ["experiment=smoke", f"store.path={path}", "device=cpu"])
-        )
-    simulate(SimulateConfig.from_mapping(config), {"grid": config["grid"]}, World())
-    return path
-
-
 @pytest.fixture
-def store(smoke, tmp_path):
-    return shutil.copytree(smoke, tmp_path / "smoke.zarr")
+def store(smoke_store, tmp_path):
+    return shutil.copytree(smoke_store, tmp_path / "smoke.zarr")
 
 
 def refused(capsys, *arguments):
@@ -45,8 +27,8 @@ def refused(capsys, *arguments):
     return captured.err
 
 
-def test_the_contract_of_attributes(smoke):
-    attributes = open_store(smoke).attrs
+def test_the_contract_of_attributes(smoke_store):
+    attributes = open_store(smoke_store).attrs
     assert {
         "format_version", "complete", "material", "energy_kev", "normalisation", "units", "config", "seed", "software",
         "git_commit", "device",
@@ -56,8 +38,8 @@ def test_the_contract_of_attributes(smoke):
     assert "path" not in str(attributes["config"])
 
 
-def test_info_says_what_a_store_holds(smoke, capsys):
-    main(["info", str(smoke)])
+def test_info_says_what_a_store_holds(smoke_store, capsys):
+    main(["info", str(smoke_store)])
     text = capsys.readouterr().out
     for part in (
         "96 patterns of 551 points in 6 shards",
@@ -81,9 +63,9 @@ def test_verify_passes_and_finds_one_flipped_byte(store, capsys):
     assert "intensity/c/3/0: the bytes differ from what was written" in message
 
 
-def test_the_export_to_hdf5_is_the_store(smoke, tmp_path, capsys):
-    main(["export", str(smoke), str(tmp_path / "out.h5")])
-    store = open_store(smoke)
+def test_the_export_to_hdf5_is_the_store(smoke_store, tmp_path, capsys):
+    main(["export", str(smoke_store), str(tmp_path / "out.h5")])
+    store = open_store(smoke_store)
     with h5py.File(tmp_path / "out.h5") as file:
         np.testing.assert_array_equal(file["intensity"][:], store.read(0, 96))
         np.testing.assert_array_equal(file["q"][:], store.q)
@@ -98,11 +80,11 @@ def test_the_export_to_hdf5_is_the_store(smoke, tmp_path, capsys):
         assert file.attrs["material"] == "PbS"
 
 
-def test_the_export_to_csv_is_the_store(smoke, tmp_path, capsys):
-    main(["export", str(smoke), str(tmp_path / "out.csv")])
+def test_the_export_to_csv_is_the_store(smoke_store, tmp_path, capsys):
+    main(["export", str(smoke_store), str(tmp_path / "out.csv")])
     lines = (tmp_path / "out.csv").read_text().splitlines()
     values = np.loadtxt(lines[len(PARAMETERS) + 1 :], delimiter=",")
-    store = open_store(smoke)
+    store = open_store(smoke_store)
     np.testing.assert_array_equal(values[:, 1:].astype(np.float32).T, store.read(0, 96))
     np.testing.assert_allclose(values[:, 0], store.q, rtol=1e-8)
     for line, name in zip(lines, PARAMETERS, strict=False):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import simulated
 
 #: Many small shards, so that every rank gets some: 96 patterns in 24 shards, the basis in 4 strips.
 GRID = (
@@ -75,28 +76,22 @@ def store_bytes():
     return read
 
 
-def _store_of_one_process(path, store_bytes, overrides=()):
-    """The store that one undisturbed process without MPI makes, in this process."""
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
+@pytest.fixture(scope="session")
+def simulate_here():
+    """One undisturbed process without MPI, this one, makes or finishes a store."""
 
-    from hpc import simulate
-    from hpc.config import SimulateConfig
-    from hpc.mpi import World
+    def run(path, *overrides):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GIT_DIR", "/nowhere")
+            return simulated(path, *GRID[1:3], *overrides)
 
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("simulate", [*GRID[:3], f"store.path={path}", "device=cpu", *overrides])
-    checked = SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GIT_DIR", "/nowhere")
-        simulate.simulate(checked, simulate._identity(config), World())
-    return store_bytes(path)
+    return run
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory, store_bytes):
+def reference(tmp_path_factory, simulate_here, store_bytes):
     """The store of the grid."""
-    files = _store_of_one_process(tmp_path_factory.mktemp("reference") / "store.zarr", store_bytes)
+    files = store_bytes(simulate_here(tmp_path_factory.mktemp("reference") / "store.zarr"))
     assert sum(name.startswith("intensity/c/") for name in files) == 24
     return files
 
@@ -107,10 +102,9 @@ def variants():
 
 
 @pytest.fixture(scope="session")
-def reference_of_variants(tmp_path_factory, store_bytes):
+def reference_of_variants(tmp_path_factory, simulate_here, store_bytes):
     """The store of three variants."""
-    path = tmp_path_factory.mktemp("variants") / "store.zarr"
-    files = _store_of_one_process(path, store_bytes, VARIANTS)
+    files = store_bytes(simulate_here(tmp_path_factory.mktemp("variants") / "store.zarr", *VARIANTS))
     assert sum(name.startswith("intensity/c/") for name in files) == 6
     assert {name.split("/")[1] for name in files if name.startswith("basis/0")} == {"0000", "0001", "0002"}
     return files

@@ -35,12 +35,12 @@ def test_variants_of_every_engine_have_the_same_bytes_on_any_number_of_ranks(
     ],
 )
 def test_kill_9_between_variants_and_the_same_command_again(
-    tmp_path, simulate, variants, reference_of_variants, store_bytes, victim, part
+    tmp_path, simulate, simulate_here, variants, reference_of_variants, store_bytes, victim, part
 ):
     path = tmp_path / "store.zarr"
     simulate(2, *variants, program=(DISTURBED, str(victim), "kill", part), returncode=None, timeout=60)
     assert list(path.rglob("*.part"))
-    simulate(0, *variants)
+    simulate_here(path, *variants)
     assert store_bytes(path) == reference_of_variants
 
 
@@ -63,12 +63,14 @@ def test_every_rank_takes_its_part(tmp_path, simulate):
         (2, 0, "store.zarr/zarr.json"),  # everything but `complete`
     ],
 )
-def test_kill_9_and_the_same_command_again(tmp_path, simulate, reference, store_bytes, n_ranks, victim, part):
+def test_kill_9_and_the_same_command_again(
+    tmp_path, simulate, simulate_here, reference, store_bytes, n_ranks, victim, part
+):
     path = tmp_path / "store.zarr"
     simulate(n_ranks, program=(DISTURBED, str(victim), "kill", part), returncode=None, timeout=60)
     assert list(path.rglob("*.part"))
     committed = {f.name: f.stat().st_mtime_ns for f in (path / ".shards").glob("*.json")}
-    simulate(0)
+    simulate_here(path)
     assert store_bytes(path) == reference
     # What was committed was not computed again.
     assert all((path / ".shards" / name).stat().st_mtime_ns == moment for name, moment in committed.items())
@@ -122,9 +124,8 @@ def rank_process(rank, accident):
     raise AssertionError(f"no process of rank {rank}")
 
 
-def test_a_finished_store_is_not_computed_again(tmp_path, simulate):
-    simulate(2)
-    path = tmp_path / "store.zarr"
+def test_a_finished_store_is_not_computed_again(tmp_path, simulate, simulate_here):
+    path = simulate_here(tmp_path / "store.zarr")
     before = {f: f.stat().st_mtime_ns for f in path.rglob("*")}
     answer = simulate(3)
     assert "complete already; nothing to do" in answer.stdout + answer.stderr
@@ -157,9 +158,8 @@ def test_a_refusal_is_said_once_and_always(tmp_path, simulate):
     assert not (tmp_path / "store.zarr").exists()
 
 
-def test_another_configuration_is_refused_on_all_ranks(tmp_path, simulate, store_bytes):
-    simulate(0)
-    before = store_bytes(tmp_path / "store.zarr")
+def test_another_configuration_is_refused_on_all_ranks(tmp_path, simulate, simulate_here, store_bytes):
+    before = store_bytes(simulate_here(tmp_path / "store.zarr"))
     answer = simulate(2, "grid.sigma=[0.05,0.2]", "energy_kev=8.048", returncode=None)
     assert "belongs to another configuration" in answer.stderr
     assert "grid.sigma: the store has [0.05, 0.1], this run asks for [0.05, 0.2]" in answer.stderr
