@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from qdml.config_reader import require
 
-__all__ = ["PosteriorConfig", "PosteriorConvolutionsConfig", "PosteriorFlowConfig"]
+__all__ = ["PosteriorConfig", "PosteriorConvolutionsConfig", "PosteriorFlowConfig", "PosteriorNetworkConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PosteriorConfig:
-    """A residual network on the whitened pattern that answers with a mixture of normal densities."""
+class PosteriorNetworkConfig:
+    """A residual network on the whitened pattern: what all of them have."""
 
-    name: Literal["posterior"]
     input: Literal["area", "area_mask", "log_smooth"]
     """How a pattern is presented."""
     components: int
@@ -22,8 +21,6 @@ class PosteriorConfig:
     width: int
     """Of the residual stream."""
     blocks: int
-    mixture: int
-    """Normal densities in the mixture."""
     mask: bool
     """Whether the network is told what was not measured."""
     conditions: bool
@@ -34,63 +31,45 @@ class PosteriorConfig:
     """Weight of the latents' squared errors in the loss."""
 
     def __post_init__(self) -> None:
-        _check(self, "components", "width", "blocks", "mixture")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            require(type(value) is not int or value >= 1, f"network.{field.name} must be >= 1, got {value}")
+        require(self.nuisance >= 0, f"network.nuisance must be >= 0, got {self.nuisance:g}")
+        require(
+            not self.mask or self.input != "area",
+            "network.mask=true needs an input with a mask channel; choose network.input=log_smooth or area_mask",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PosteriorConvolutionsConfig:
-    """The same with a branch of convolutions beside the whitening."""
+class PosteriorConfig(PosteriorNetworkConfig):
+    """It answers with a mixture of normal densities."""
+
+    name: Literal["posterior"]
+    mixture: int
+    """Normal densities in the mixture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosteriorConvolutionsConfig(PosteriorNetworkConfig):
+    """It answers with a mixture, and has a branch of convolutions beside the whitening."""
 
     name: Literal["posterior_convolutions"]
-    input: Literal["area", "area_mask", "log_smooth"]
-    components: int
-    width: int
-    blocks: int
     mixture: int
-    mask: bool
-    conditions: bool
-    declared_noise: bool
-    nuisance: float
     filters: int
     """Features of each window of 8 points."""
     layers: int
     """Residual blocks of convolutions."""
 
-    def __post_init__(self) -> None:
-        _check(self, "components", "width", "blocks", "mixture", "filters", "layers")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PosteriorFlowConfig:
-    """The same with a spline flow in place of the mixture."""
+class PosteriorFlowConfig(PosteriorNetworkConfig):
+    """It answers with a spline flow."""
 
     name: Literal["posterior_flow"]
-    input: Literal["area", "area_mask", "log_smooth"]
-    components: int
-    width: int
-    blocks: int
-    mask: bool
-    conditions: bool
-    declared_noise: bool
-    nuisance: float
     transforms: int
     """Autoregressive transformations, one after the other."""
     hidden: int
     """Width of the two layers that make the splines of each."""
     bins: int
     """Of a spline."""
-
-    def __post_init__(self) -> None:
-        _check(self, "components", "width", "blocks", "transforms", "hidden", "bins")
-
-
-def _check(
-    config: PosteriorConfig | PosteriorConvolutionsConfig | PosteriorFlowConfig, *positive: str
-) -> None:
-    for name in positive:
-        require(getattr(config, name) >= 1, f"network.{name} must be >= 1, got {getattr(config, name)}")
-    require(config.nuisance >= 0, f"network.nuisance must be >= 0, got {config.nuisance:g}")
-    require(
-        not config.mask or config.input != "area",
-        "network.mask=true needs an input with a mask channel; choose network.input=log_smooth or area_mask",
-    )

@@ -1,14 +1,14 @@
 """The posterior network: whitening by its formula, what it must be told, and a problem whose answer is known."""
 
 import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import train_config
 
-from qdml.config import TrainConfig, read_config
 from qdml.densities import TARGETS, GaussianMixture
 from qdml.losses import nuisance_loss, nuisance_scores, pattern_loss, scores
 from qdml.models import build_model
@@ -135,9 +135,7 @@ def flow_config() -> PosteriorFlowConfig:
 
 @pytest.mark.parametrize("name", ["posterior", "posterior_flow", "posterior_convolutions"])
 def test_every_named_network_needs_no_classes(name: str) -> None:
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("train", overrides=["training=production", f"network={name}", "data.store=none"])
-    read = read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
+    read = train_config("training=production", f"network={name}", "data.store=none")
     assert read.task == "posterior"
     model = build_model(read.network, None, 1049, CONDITIONS)
     weights = sum(weight.numel() for weight in model.parameters())
@@ -179,9 +177,23 @@ def test_flow_samples_its_own_density() -> None:
     assert torch.allclose(total, torch.ones(2), atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        (config, {"blocks": 0}, "network.blocks must be >= 1, got 0"),
+        (config, {"mixture": 0}, "network.mixture must be >= 1, got 0"),
+        (flow_config, {"bins": -1}, "network.bins must be >= 1, got -1"),
+        (config, {"nuisance": -0.1}, "network.nuisance must be >= 0, got -0.1"),
+    ],
+)
+def test_networks_that_cannot_be(make: Callable, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(make(), **change)
+
+
 def test_a_branch_of_convolutions_sees_the_pattern_and_the_mask() -> None:
-    values = {name: getattr(config(), name) for name in PosteriorConfig.__slots__ if name != "name"}
-    chosen = PosteriorConvolutionsConfig(name="posterior_convolutions", filters=8, layers=2, **values)
+    values = asdict(config()) | {"name": "posterior_convolutions", "filters": 8, "layers": 2}
+    chosen = PosteriorConvolutionsConfig(**values)
     torch.manual_seed(0)
     model = build_model(chosen, None, 70, CONDITIONS)
     torch.nn.init.normal_(model.head.dense.weight, std=0.1)
