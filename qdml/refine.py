@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from qdml.nuisance import Nuisance
     from qdml.observation import Observation
 
-__all__ = ["Refined", "log_evidence_at", "refine"]
+__all__ = ["Refined", "refine"]
 
 _N = len(MAIN)
 # Logit of a component without weight.
@@ -221,7 +221,7 @@ def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance 
         guess = None if nuisance is None else nuisance.take(bad)
         again, before = _from_start(problem.take(bad), start_BT[bad], guess), best.take(bad)
         unit_b = torch.minimum(again.unit, before.unit)
-        better = log_evidence_at(again, unit_b) > log_evidence_at(before, unit_b)
+        better = _log_evidence(again, unit_b) > _log_evidence(before, unit_b)
         place = torch.arange(len(best), device=bad.device)
         place[bad[better]] = len(best) + torch.nonzero(better)[:, 0]
         best = Refined.cat([best, again]).take(place)
@@ -258,7 +258,7 @@ def _mixture(problem: _Problem, fits: Refined, row_F: torch.Tensor, which_F: tor
     n, n_variants = len(problem.observation), len(problem.variants)
     unit_B = torch.full_like(fits.cost[:n], torch.inf).scatter_reduce(0, row_F, fits.unit, "amin")
     log_weight_BV = fits.cost.new_full((n, n_variants), -torch.inf)
-    log_weight_BV[row_F, which_F] = log_evidence_at(fits, unit_B[row_F]) + problem.log_weight[which_F]
+    log_weight_BV[row_F, which_F] = _log_evidence(fits, unit_B[row_F]) + problem.log_weight[which_F]
     log_probability_BV = torch.log_softmax(log_weight_BV, dim=1)
     # Where a variant was not tried, another's components stand with no weight.
     fit_BV = torch.zeros((n, n_variants), dtype=torch.int64, device=row_F.device)
@@ -278,7 +278,7 @@ def _mixture(problem: _Problem, fits: Refined, row_F: torch.Tensor, which_F: tor
     )
 
 
-def log_evidence_at(found: Refined, unit: torch.Tensor) -> torch.Tensor:
+def _log_evidence(found: Refined, unit: torch.Tensor) -> torch.Tensor:
     """The evidence at another u, its ln."""
     prior = found.z.double().square().sum(dim=1)
     log_det = -2 * found.log_evidence - found.cost
