@@ -368,9 +368,12 @@ class StressRunConfig:
     """Where sets are kept: made there once."""
     refine_patterns: int
     """How many patterns of every set are fitted too, with `refine`."""
+    processes: int
+    """How many processes beside this one share the sets; 0: this one."""
 
     def __post_init__(self) -> None:
-        require(self.refine_patterns >= 0, f"stress.refine_patterns must be >= 0, got {self.refine_patterns}")
+        for name in ("refine_patterns", "processes"):
+            require(getattr(self, name) >= 0, f"stress.{name} must be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from hpc.store import Store
-    from qdml.augmentation.recipe import Recipe
     from qdml.config import EvaluateConfig
 
 __all__ = ["evaluate", "main"]
@@ -40,6 +39,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from hpc.store import open_store
     from qdml.checkpoint import load_model
     from qdml.distributed import choose_device
+    from qdml.stress.run import StressRun
 
     device = choose_device(config.device.name)
     module, card = load_model(config.model, device)
@@ -56,14 +56,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "split": config.data.split,
         "seed": config.seed,
     }
-    recipe: Recipe | None = None
-    if card["task"] == "posterior":
-        found, recipe = _posterior(module, card, store, config, device, folder)
-        metrics |= found
-    # Of a posterior on the published grid the classes too: beside the exact classifier.
-    if card["task"] == "classes" or (card["recipe"] == "allara2024" and config.data.split != "prior"):
-        metrics |= _classes(module, card, store, config, device, folder)
-    metrics["stress"] = _stress(module, card, store, sets, config, recipe, device)
+    with StressRun(config, sets, device) as stress:
+        if card["task"] == "posterior":
+            metrics |= _posterior(module, card, store, config, device, folder)
+        # Of a posterior on the published grid the classes too: beside the exact classifier.
+        if card["task"] == "classes" or (card["recipe"] == "allara2024" and config.data.split != "prior"):
+            metrics |= _classes(module, card, store, config, device, folder)
+        metrics["stress"] = stress.rows(show=_log.info)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     return metrics
 
@@ -132,57 +131,19 @@ def _posterior(
     config: EvaluateConfig,
     device: torch.device,
     folder: Path,
-) -> tuple[dict[str, Any], Recipe]:
-    """Metrics and figures of a posterior, and the recipe it was trained with."""
+) -> dict[str, Any]:
+    """Metrics and figures of a posterior."""
     from qdml import posterior_charts
     from qdml.evaluation.posterior import try_posterior
 
-    trial, recipe = try_posterior(module, card, store, config, device, show=_log.info)
+    trial = try_posterior(module, card, store, config, device, show=_log.info)
     metrics = trial.metrics()
     posterior_charts.draw_error_over_bound(trial.answers, folder / "error_over_bound.png")
     posterior_charts.draw_coverage(trial.answers, folder / "coverage.png")
     posterior_charts.draw_ranks(trial.answers, folder / "ranks.png")
     posterior_charts.draw_cell_errors(metrics["cells"], folder / "cell_errors.png")
     posterior_charts.draw_examples(trial, store.q, folder / "examples.png")
-    return {"posterior": metrics}, recipe
-
-
-def _stress(
-    module: torch.nn.Module,
-    card: dict[str, Any],
-    store: Store,
-    sets: list[str],
-    config: EvaluateConfig,
-    recipe: Recipe | None,
-    device: torch.device,
-) -> dict[str, Any]:
-    """The stress table."""
-    from qdml.evaluation.posterior import variant_chances
-    from qdml.stress.files import open_set
-    from qdml.stress.sets import load_stress
-    from qdml.stress.table import StressModel, try_set
-
-    model = StressModel(
-        module=module,
-        card=card,
-        recipe=recipe,
-        variants=variant_chances(card, store) if recipe is not None else {},
-        device=device,
-        batch=config.batch,
-        seed=config.seed,
-    )
-    rows = {}
-    for name in sets:
-        described = load_stress(name)
-        content = open_set(name, described, config.stress.folder, show=_log.info)
-        rows[name] = try_set(
-            model,
-            described,
-            content,
-            refine_patterns=config.stress.refine_patterns if config.refine else 0,
-            show=_log.info,
-        )
-    return rows
+    return {"posterior": metrics}
 
 
 def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any, path: Path) -> None:

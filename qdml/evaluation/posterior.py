@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hpc.store import Store
     from qdml.config import EvaluateConfig
 
-__all__ = ["Trial", "main_prior", "try_posterior", "variant_chances"]
+__all__ = ["Trial", "main_prior", "try_posterior", "variant_chances", "world_of"]
 
 # Roles of the random streams, apart from those of training.
 _PATTERNS, _DOTS, _IDEAL = 31, 32, 33
@@ -163,7 +163,7 @@ def try_posterior(
     config: EvaluateConfig,
     device: torch.device,
     show: Callable[[str], None] = lambda _: None,
-) -> tuple[Trial, Recipe]:
+) -> Trial:
     """Let a model, and `refine`, answer new patterns in every noise cell.
 
     Args:
@@ -180,7 +180,7 @@ def try_posterior(
     training, now = training_config(card), clock(device)
     classes = training.classes or config.classes
     rows = _rows(store, card, config, device)
-    recipe = _recipe(card, store, config.model, device)
+    recipe = world_of(card, store, config.model, device)
     q = torch.as_tensor(store.q)
     drawn = []
     for cell, name in enumerate(recipe.cells):
@@ -254,7 +254,7 @@ def try_posterior(
             store, training.augment, recipe.space, _take_main(main, pick), setting.take(pick), z_BL[pick],
             observation.take(pick), targets_BT[pick], bound_BTT[pick], classes, chosen, show,
         )  # fmt: skip
-    trial = Trial(
+    return Trial(
         cells=tuple(recipe.cells),
         cell=cell_B,
         properties=properties,
@@ -267,10 +267,9 @@ def try_posterior(
         fits=fits,
         seconds=seconds,
     )
-    return trial, recipe
 
 
-def _recipe(card: dict[str, Any], store: Store, folder: str, device: torch.device) -> Recipe:
+def world_of(card: dict[str, Any], store: Store, folder: str, device: torch.device) -> Recipe:
     """The world of the training; with the basis of the model's folder for its own store, which takes no time."""
     augment = training_config(card).augment
     own = fingerprint(store) == card["store"]["fingerprint"] and (Path(folder) / BASIS_FILE).is_file()

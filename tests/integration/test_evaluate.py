@@ -43,7 +43,7 @@ def config(
         "refine": False,
         "refine_patterns": 2,
         "classical_patterns": 0,
-        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
+        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2, processes=0),
         "batch": 16,
         "output": str(run / f"{model}-{store}"),
         "device": DeviceConfig(name="cpu"),

@@ -19,6 +19,7 @@ from qdml.densities import GaussianMixture
 from qdml.evaluate import evaluate
 from qdml.evaluation.summary import posterior_lines, stress_lines
 from qdml.stress.make import StressSet, make_set
+from qdml.stress.run import StressRun
 from qdml.stress.seen import as_seen
 from qdml.stress.sets import StressConfig, load_stress
 from qdml.stress.table import StressModel, score_answers, try_set
@@ -57,7 +58,7 @@ def config(run: Path, **changes: object) -> EvaluateConfig:
         "refine": True,
         "refine_patterns": 2,
         "classical_patterns": 0,
-        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2),
+        "stress": StressRunConfig(sets=(), folder=str(run / "stress"), refine_patterns=2, processes=0),
         "batch": 16,
         "output": str(run / "out"),
         "device": DeviceConfig(name="cpu"),
@@ -248,7 +249,22 @@ def test_sets_that_a_model_cannot_see(stressed: StressModel) -> None:
         try_set(stressed, described, content)
 
 
+def test_what_a_process_of_its_own_cannot_do_is_said_here(run: Path) -> None:
+    (run / "damaged" / "published.zarr").mkdir(parents=True)
+    stress = StressRunConfig(sets=("published",), folder=str(run / "damaged"), refine_patterns=0, processes=1)
+    asked = replace(config(run), stress=stress)
+    with (
+        pytest.raises(ValueError, match="published.zarr is no stress set .* delete it"),
+        StressRun(asked, stress.sets, torch.device("cpu")) as table,
+    ):
+        table.rows()
+    with pytest.raises(ValueError, match="stress.processes must be 0 on cuda: .* got 1"):
+        StressRun(asked, stress.sets, torch.device("cuda"))
+    with pytest.raises(ValueError, match="stress.processes must be >= 0, got -1"):
+        replace(stress, processes=-1)
+
+
 def test_the_command_refuses_an_unknown_set(run: Path) -> None:
-    stress = StressRunConfig(sets=("nonsense",), folder=str(run / "stress"), refine_patterns=2)
+    stress = StressRunConfig(sets=("nonsense",), folder=str(run / "stress"), refine_patterns=2, processes=0)
     with pytest.raises(ValueError, match="stress sets are .* or all; got 'nonsense'"):
         evaluate(replace(config(run), stress=stress))
