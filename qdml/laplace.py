@@ -93,17 +93,17 @@ def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor
     theta, columns = search.theta, search.columns
     at = int(torch.nonzero(columns == _SIGMA)[0])
     log_sigma, low, high = theta[:, _SIGMA], search.low[at], search.high[at]
-    variance = inverse[:, at, at]
+    variance = covariance[:, _SIGMA, _SIGMA]
     spread = variance.sqrt()
     nodes_BK = _nodes(log_sigma, spread, low, high)
     away_BK = nodes_BK - log_sigma[:, None]
     # As the matrix has it: a parabola, and a straight line.
     rise_BK = (away_BK / spread[:, None]) ** 2
-    slope_BT = covariance[:, :, _SIGMA] / covariance[:, None, _SIGMA, _SIGMA]
+    slope_BT = covariance[:, :, _SIGMA] / variance[:, None]
     mean_BKT = theta[:, None, : len(TARGETS)] + slope_BT[:, None, :] * away_BK[..., None]
     bent = torch.nonzero((spread > _PARABOLA) | (log_sigma <= low) | (log_sigma >= high))[:, 0]
     if len(bent):
-        line_bU = inverse[bent, :, at] / variance[bent, None]
+        line_bU = inverse[bent, :, at] / inverse[bent, at, at, None]
         cost_bK, mean_BKT[bent] = _followed(search, bent, inverse[bent], line_bU, at, away_BK[bent])
         rise_BK[bent] = cost_bK - cost_bK.amin(dim=1, keepdim=True)
     spacing_BK = _spacing(nodes_BK)
@@ -151,10 +151,8 @@ def _followed(
     cost_bK = torch.full_like(away_bK, torch.inf)
     mean_bKT = away_bK.new_empty((*away_bK.shape, len(TARGETS)))
     for k in range(away_bK.shape[1]):
-        trial = theta.clone()
-        trial[:, columns] += line_bU * away_bK[:, k, None]
+        trial = search.moved(theta, line_bU * away_bK[:, k, None])
         for again in range(_CORRECTIONS + 1):
-            trial[:, columns] = trial[:, columns].clamp(search.low, search.high)
             model = search.rows.value(trial, index)
             cost = search.cost(trial, model, weight, index)
             lower = cost < cost_bK[:, k]
@@ -167,7 +165,7 @@ def _followed(
                 gradient = (pull[:, None, :].float() @ slopes)[:, 0].double()
                 gradient = gradient - search.known[columns] * trial[:, columns]
                 solved = (inverse @ gradient[..., None])[..., 0]
-                trial[:, columns] += torch.nan_to_num(solved - line_bU * solved[:, at, None])
+                trial = search.moved(trial, torch.nan_to_num(solved - line_bU * solved[:, at, None]))
     return cost_bK, mean_bKT
 
 

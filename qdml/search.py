@@ -25,18 +25,23 @@ __all__ = ["RIDGE", "STEPS", "Search", "World", "correlated_points", "misfit"]
 
 #: Most derivatives of a search.
 STEPS = 12
-# A step that promises less of χ² ends the search: 1 is a standard deviation.
-_TOLERANCE = 0.2
-# One that promises less than this, at a damping that is not all that holds it back, has converged when the
-# derivatives are used up.
-_SETTLED, _STUCK = 1.0, 1e3
+# A search ends when a step without damping moves the main parameters by less (square of standard deviations) and
+# promises less of χ²; where derivatives are used up, it has converged if they would move by less than the last.
+_STILL, _TOLERANCE, _SETTLED = 0.01, 1.0, 0.2
+# Derivatives serve until a step wins less than this of what it promises, or for so many steps, or until the main
+# parameters have moved so far.
+_TRUSTED, _OLD, _FAR = 0.5, 4, 0.3
+# ... or until χ² per point is so much smaller.
+_BEHIND = 0.8
+# χ² per point from which on amplitudes follow.
+_NEAR = 2.0
 # Damping in a metric of where the world is straight, which is 1 for a latent, and this for the main parameters; not in
 # that of χ² (D. W. Marquardt, SIAM J. Appl. Math. 11, 431 (1963)): with a million photons some directions are a million
 # times stiffer than others, and all are as curved. λ by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
 _STRAIGHT = (0.05, 0.3, 1e-3, 0.3)
-_DAMPING, _FREE, _MOST_DAMPING, _LEAST_GAIN = 0.1, 30.0, 1e9, 1e-4
+_DAMPING, _MOST_DAMPING, _LEAST_GAIN = 0.1, 1e9, 1e-4
 # How often a step is bent.
-_BENDS = 2
+_BENDS = 3
 # Steps of latents are cut here: none is changed by more than a large part of its prior at once.
 _LONGEST = 3.0
 # On a unit diagonal, for unknowns that cannot be told apart.
@@ -147,6 +152,8 @@ class Search:
         self.matrix = theta.new_zeros((n, n_free, n_free))
         self.damping = theta.new_full((n,), _DAMPING)
         self.growth = theta.new_full((n,), 2.0)
+        #: Steps since the last derivatives.
+        self.age = torch.zeros(n, dtype=torch.int64, device=device)
         self.converged = torch.zeros(n, dtype=torch.bool, device=device)
         self.steps = torch.zeros(n, dtype=torch.int64, device=device)
         #: u: by how much the residual is larger than noise.
@@ -169,31 +176,37 @@ class Search:
             steps: most derivatives.
             worth_B: a search ends where not even the cost that a step promises is as low as this.
         """
-        stale = active
+        derived = active
         while len(active):
-            if len(stale):
-                self.derive(stale)
-            theta, model = self.theta[active], self.model[active]
+            if len(derived):
+                self.derive(derived)
+            theta, model, age = self.theta[active], self.model[active], self.age[active]
             weight = self.weight(model, active)
-            step, promised, back = self.step(active, weight)
-            trial, tried, cost = self.along(theta, model, weight, step, back, active)
-            gained = self.cost(theta, model, weight, active) - cost
-            gain = gained / promised.clamp(min=1e-300)
+            step, promised, left, moving, solve = self.step(active, weight)
+            trial, tried, cost = self.along(theta, model, weight, step, solve, active)
+            before = self.cost(theta, model, weight, active)
+            gain = (before - cost) / promised.clamp(min=1e-300)
             better = (promised > 0) & (gain > _LEAST_GAIN)
             self.theta[active] = torch.where(better[:, None], trial, theta)
             self.model[active] = torch.where(better[:, None], tried, model)
-            damping, growth = self.damping[active], self.growth[active]
-            done = (promised >= 0) & (promised < _TOLERANCE) & (damping < _FREE)
+            # A step that fails with old derivatives is tried again with new ones, with new ones it is made shorter.
+            damping, growth, new = self.damping[active], self.growth[active], age == 0
             shrunk = (damping * (1 - (2 * gain - 1) ** 3).clamp(min=0.1)).clamp(min=1e-6)
-            self.damping[active] = torch.where(better, shrunk, damping * growth)
-            self.growth[active] = torch.where(better, 2.0, 2 * growth)
-            going = ~done & (self.damping[active] < _MOST_DAMPING) & (~better | (self.steps[active] < steps))
+            self.damping[active] = torch.where(better, shrunk, torch.where(new, damping * growth, damping))
+            self.growth[active] = torch.where(better | ~new, 2.0, 2 * growth)
+            self.age[active] = age + better
+            # On the way, u follows the residual.
+            behind = self.unit_of(self.model[active], active) < _BEHIND * self.unit[active]
+            derive = torch.where(
+                better, (gain < _TRUSTED) | (age + 1 >= _OLD) | (moving > _FAR) | behind, ~new
+            )
+            done = (moving < _STILL) & (left < _TOLERANCE) & ~(better & behind)
+            going = ~done & (self.damping[active] < _MOST_DAMPING) & (~derive | (self.steps[active] < steps))
             if worth_B is not None:
-                left = torch.minimum(cost, cost + gained) - promised.clamp(min=0)
-                going &= left < worth_B[active]
-            # Out of derivatives, but with little left to win: latents creep on, main parameters do not.
-            self.converged[active] = done | ((promised >= 0) & (promised < _SETTLED) & (damping < _STUCK))
-            stale, active = active[going & better], active[going]
+                going &= torch.minimum(before, cost) - left < worth_B[active]
+            # Latents creep on where main parameters do not.
+            self.converged[active] = done | (moving < _SETTLED)
+            derived, active = active[going & derive], active[going]
 
     def widen(self) -> None:
         """Where noise does not explain the residual, it counts by s²τ, and the priors by as much more."""
@@ -213,7 +226,7 @@ class Search:
         model: torch.Tensor,
         weight: torch.Tensor,
         step: torch.Tensor,
-        back: Callable[[torch.Tensor], torch.Tensor],
+        solve: Callable[[torch.Tensor], torch.Tensor],
         index: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Where a step leads, its pattern and its cost: straight on, or bent towards what the derivatives promise.
@@ -226,8 +239,7 @@ class Search:
         whole = step
         best = None
         for bends in range(_BENDS + 1):
-            trial = theta.clone()
-            trial[:, self.columns] = (trial[:, self.columns] + whole).clamp(self.low, self.high)
+            trial = self.moved(theta, whole)
             tried = self.rows.value(trial, index)
             cost = self.cost(trial, tried, weight, index)
             if best is None:
@@ -241,23 +253,84 @@ class Search:
                 )
             if bends < _BENDS:
                 off = torch.nan_to_num(weight * (tried - aim), posinf=0.0, neginf=0.0)
-                whole = whole - back((off[:, None, :].float() @ self.slopes[index])[:, 0].double())
+                whole = whole - solve((off[:, None, :].float() @ self.slopes[index])[:, 0].double())
         assert best is not None
         return best
 
+    def moved(self, theta: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """(b, U) values after a (b, free) step, within their bounds."""
+        whole = torch.zeros_like(theta)
+        whole[:, self.columns] = step
+        moved = theta + whole
+        moved[:, _N:-1] = self.rows.recipe.space.moved(theta[:, _N:-1], whole[:, _N:-1])
+        moved[:, self.columns] = moved[:, self.columns].clamp(self.low, self.high)
+        return moved
+
     def derive(self, index: torch.Tensor) -> None:
-        """Derivatives at the present values of some patterns."""
-        slopes = self.rows.slopes(self.theta[index], index)[..., self.columns]
-        self.slopes[index] = slopes
-        residual = self.rows.weight(self.model[index], index).sqrt() * (
-            self.rows.y[index] - self.model[index]
-        )
-        if not self.widened:
-            s2 = misfit(residual, self.rows.mask[index])[1].clamp(min=1)
-            self.unit[index] = torch.minimum(self.unit[index], s2)
+        """Derivatives at the present values of some patterns; amplitudes as they are most probable there."""
+        slopes = self.rows.slopes(self.theta[index], index)
+        self.unit[index] = self.unit_of(self.model[index], index)
         weight = self.weight(self.model[index], index)
-        self.matrix[index] = information(slopes, weight, self.known[self.columns])
+        known = self.known[self.columns]
+        matrix = information(slopes[..., self.columns], weight, known)
+        stretch = self.rescale(index, slopes, weight, matrix)
+        if stretch is not None:
+            self.model[index] = self.rows.value(self.theta[index], index)
+            slopes = slopes * stretch[:, None, :].float()
+            stretch = stretch[:, self.columns]
+            matrix = (matrix - torch.diag(known)) * stretch[:, :, None] * stretch[:, None, :] + torch.diag(
+                known
+            )
+        self.slopes[index], self.matrix[index] = slopes[..., self.columns], matrix
         self.steps[index] += 1
+        self.age[index] = 0
+
+    def rescale(
+        self, index: torch.Tensor, slopes: torch.Tensor, weight: torch.Tensor, matrix: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Move amplitudes a of other latents z to where they are most probable with z integrated out; a z stays.
+
+        The likelihood of a has the slope |z|² + tr Σ - K per ln a and the information 2 tr (1 - Σ)², Σ the covariance
+        of the K latents.
+
+        Returns:
+            (b, U) by how much derivatives are larger afterwards; None where there are no amplitudes.
+        """
+        space, theta = self.rows.recipe.space, self.theta
+        if not space.amplitudes:
+            return None
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
+        stretch = torch.ones_like(theta[index])
+        for name, scaled in space.amplitudes.items():
+            at, where = _N + space.names[name].start, space.names[scaled]
+            of_z = slice(_N + where.start, _N + where.stop)
+            first = int((self.columns < of_z.start).sum())
+            own = slice(first, first + where.stop - where.start)
+            z, inner = theta[index, of_z], covariance[:, own, own]
+            # d ln a per unit of the amplitude's own latent: ∂I/∂(it) = that times Σ z ∂I/∂z.
+            along = (slopes[..., of_z] @ z.float()[..., None])[..., 0]
+            squared = (weight * along**2).sum(dim=1)
+            rate = (weight * along * slopes[..., at]).sum(dim=1) / squared.clamp(min=1e-12)
+            trace = inner.diagonal(dim1=1, dim2=2).sum(dim=1)
+            n = z.shape[1]
+            pull = rate * (z.square().sum(dim=1) + trace - n) - theta[index, at]
+            sure = 1 + 2 * rate**2 * (n - 2 * trace + inner.square().sum(dim=(1, 2)))
+            # Far from the minimum the residual says nothing of amplitudes.
+            near = (squared > 1e-9) & (self.unit[index] < _NEAR)
+            step = torch.where(near, pull / sure, 0.0).clamp(-0.5, 0.5)
+            factor = torch.exp(rate * step)
+            theta[index, at] += step
+            theta[index, of_z] = z / factor[:, None]
+            stretch[:, of_z] = factor[:, None]
+        return stretch
+
+    def unit_of(self, model: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(b,) u: on the way to the minimum χ² per point, the smallest so far; at the end it stays."""
+        if self.widened:
+            return self.unit[index]
+        residual = self.rows.weight(model, index).sqrt() * (self.rows.y[index] - model)
+        s2 = misfit(residual, self.rows.mask[index])[1].clamp(min=1)
+        return torch.minimum(self.unit[index], s2)
 
     def weight(self, model: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """(b, Q) 1/(V u)."""
@@ -265,8 +338,15 @@ class Search:
 
     def step(
         self, index: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        """(b, free) the damped step, (b,) by how much it promises to lower χ², and what solves for another gradient."""
+    ) -> tuple[
+        torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]
+    ]:
+        """The damped step.
+
+        Returns:
+            (b, free) the step, (b,) by how much it promises to lower χ², (b,) by how much one without damping would,
+            (b,) by how much that would move the main parameters, and what solves for another gradient.
+        """
         theta, matrix = self.theta[index][:, self.columns], self.matrix[index]
         pull = weight * (self.rows.y[index] - self.model[index])
         gradient = (pull[:, None, :].float() @ self.slopes[index])[:, 0].double()
@@ -275,17 +355,12 @@ class Search:
         # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
         # again.
         held = ((theta <= self.low) & (gradient < 0)) | ((theta >= self.high) & (gradient > 0))
+        left, moving = self.left(gradient, _solver(matrix, matrix.diagonal(dim1=1, dim2=2), held))
         step = torch.zeros_like(theta)
         for _ in range(len(MAIN)):
             fixed = torch.where(held, step, 0.0)
-            pull = gradient - (matrix @ fixed[..., None])[..., 0]
-            # Unit diagonal: unknowns differ by orders of magnitude in scale.
-            scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
-            scaled = matrix * scale[:, :, None] * scale[:, None, :]
-            scaled.diagonal(dim1=1, dim2=2).copy_(1 + RIDGE * torch.ones_like(scale))
-            factor = torch.linalg.cholesky_ex(scaled)[0]
-            solved = torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0]
-            step = torch.where(held, fixed, torch.nan_to_num(solved * scale))
+            solve = _solver(matrix, diagonal, held)
+            step = torch.where(held, fixed, solve(gradient - (matrix @ fixed[..., None])[..., 0]))
             bounded = (theta + step).clamp(self.low, self.high) - theta
             passed = ~held & (bounded != step)
             step = torch.where(passed, bounded, step)
@@ -295,8 +370,34 @@ class Search:
         longest = step[:, self.columns >= _N].abs().amax(dim=1, keepdim=True)
         step = step * (_LONGEST / longest.clamp(min=_LONGEST))
         promised = 2 * (gradient * step).sum(dim=1) - (step * (matrix @ step[..., None])[..., 0]).sum(dim=1)
+        return step, promised, left, moving, solve
 
-        def back(pull: torch.Tensor) -> torch.Tensor:
-            return torch.nan_to_num(torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0] * scale)
+    def left(
+        self, gradient: torch.Tensor, solve: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """By how much a step without damping lowers χ², and the part of that which the main parameters move for."""
+        step, main = solve(gradient), int((self.columns < _N).sum())
+        pick = torch.eye(len(self.columns), dtype=gradient.dtype, device=gradient.device)[:main]
+        rows = [solve(one.expand_as(gradient))[:, :main] for one in pick]
+        covariance = torch.stack(rows, dim=1)
+        # What is held at a bound does not move.
+        covariance = covariance + torch.diag_embed((covariance.diagonal(dim1=1, dim2=2) == 0).to(gradient))
+        moved = step[:, :main]
+        moving = (moved * torch.linalg.solve(covariance, moved[..., None])[..., 0]).sum(dim=1)
+        return (gradient * step).sum(dim=1), moving
 
-        return step, promised, back
+
+def _solver(
+    matrix: torch.Tensor, diagonal: torch.Tensor, held: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What solves a matrix with another diagonal for a (b, free) vector; 0 for what is held."""
+    # Unit diagonal: unknowns differ by orders of magnitude in scale.
+    scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
+    unit = matrix * scale[:, :, None] * scale[:, None, :]
+    unit.diagonal(dim1=1, dim2=2).fill_(1 + RIDGE)
+    factor = torch.linalg.cholesky_ex(unit)[0]
+
+    def solve(pull: torch.Tensor) -> torch.Tensor:
+        return torch.nan_to_num(torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0] * scale)
+
+    return solve

@@ -198,7 +198,7 @@ class Dots:
         within = {tuple(int(i) for i in hkl) for hkl in found.hkl // divisor[:, None]}
         chosen = [index for index, label in enumerate(labels) if label in within]
         self._groups_RG = to_device(groups[chosen])
-        space.uniform("texture_spread", amplitude=True)
+        space.uniform("texture_spread", amplitude_of="texture")
         space.normal("texture", len(chosen))
         return self._near.points
 

@@ -113,7 +113,7 @@ class InstrumentRecipe(StagedRecipe):
         reach = min(low for low, _ in energies), max(high for _, high in energies)
         self._dots = Dots(config.dots, self.basis, reach, space, device, dtype)
         modes_KQ = table(smooth_modes(q, config.dots.model_error_length), device, dtype)
-        space.uniform("model_error_size", amplitude=True)
+        space.uniform("model_error_size", amplitude_of="model_error")
         space.field("model_error", "dots", modes_KQ)
         self._share, self._spread = (
             Ranges([{name: getattr(one, name)} for one in config.instruments], device, dtype)

@@ -44,9 +44,11 @@ class LatentSpace:
         """Name -> where in z."""
         self.fields: dict[str, Field] = {}
         """Name -> smooth random factor; the names are in `names` too."""
-        self.amplitudes: list[str] = []
-        """Names of those that say how large others are: the largest joint density of such a number and of those that it
-        scales is not where both are likely, so that fits hold them."""
+        self.amplitudes: dict[str, str] = {}
+        """Name -> the latent whose standard deviation it says. Where both together are most probable, both are too
+        small: fits take the amplitude that is most probable with all of the other integrated out."""
+        self.mixtures: dict[str, float] = {}
+        """Name -> a: the latent stands for the shares softmax(a z) of a mixture."""
         self._uniform: list[str] = []
         self._kept: tuple[str, torch.Tensor] | None = None
 
@@ -68,18 +70,23 @@ class LatentSpace:
             raise ValueError(f"the latent {name} is there already")
         self.names[name] = slice(len(self), len(self) + n)
 
-    def uniform(self, name: str, n: int = 1, *, amplitude: bool = False) -> None:
+    def uniform(self, name: str, n: int = 1, *, amplitude_of: str | None = None) -> None:
         """Add n numbers that are uniform over 0 to 1: `values` gives Φ(z).
 
         Args:
             name: of the latent.
             n: how many.
-            amplitude: whether it is one of `amplitudes`.
+            amplitude_of: the latent whose standard deviation it says, if it does.
         """
         self.normal(name, n)
         self._uniform.append(name)
-        if amplitude:
-            self.amplitudes.append(name)
+        if amplitude_of is not None:
+            self.amplitudes[name] = amplitude_of
+
+    def mixture(self, name: str, n: int, sharpness: float) -> None:
+        """Add n normal numbers that stand for shares softmax(sharpness z); `values` gives z itself."""
+        self.normal(name, n)
+        self.mixtures[name] = sharpness
 
     def field(self, name: str, part: str, basis_KQ: torch.Tensor) -> None:
         """Add a smooth random factor of a part of the scene."""
@@ -110,6 +117,22 @@ class LatentSpace:
         for name in self._uniform:
             found[name] = torch.exp(-0.5 * z_BL[:, self.names[name]] ** 2) / math.sqrt(2 * math.pi)
         return found
+
+    def moved(self, z_BL: torch.Tensor, step_BL: torch.Tensor) -> torch.Tensor:
+        """(B, L) z after a step along a tangent, which is straight in the shares of mixtures.
+
+        A pattern is linear in shares. z + step would make a share of 0.05 one of 0.5 where the tangent says 0.2.
+        """
+        moved_BL = z_BL + step_BL
+        for name, sharpness in self.mixtures.items():
+            where = self.names[name]
+            share, step = torch.softmax(sharpness * z_BL[:, where], dim=1), step_BL[:, where]
+            common = (share * step).sum(dim=1, keepdim=True)
+            # Relative change of each share; below -1/2 an exponential goes on, so that none becomes negative.
+            change = sharpness * (step - common)
+            change = torch.log1p(change.clamp(min=-0.5)) + 2 * (change + 0.5).clamp(max=0)
+            moved_BL[:, where] = z_BL[:, where] + common + change / sharpness
+        return moved_BL
 
     def straight(self, z_BL: torch.Tensor) -> torch.Tensor:
         """(B, L) dz/dv of unknowns v of variance 1, straight in what they stand for: √12 Φ(z) of what is uniform.

@@ -83,7 +83,7 @@ class Surroundings:
         already = set(space.names)
         for name, number in (("solvent", len(terms)), ("container", len(containers))):
             if number > 1:
-                space.normal(name, number)
+                space.mixture(name, number, config.mixing)
         space.normal("ring", 3)
         for name in ("container_share", "background_share", "background_decay", "fluorescence_share"):
             space.uniform(name)

@@ -33,6 +33,7 @@ def search_of(cost_of, spread, low=-6.0, high=1.0):
         free=torch.tensor([False, True, False, False, True]), model=torch.zeros(1, 1, dtype=torch.float64),
         slopes=torch.zeros(1, 1, 1), weight=lambda model, index: torch.ones_like(model),
         cost=lambda x, model, weight, index: cost_of(x[:, 1]),
+        moved=lambda x, step: torch.cat([x[:, :1], x[:, 1:2] + step, x[:, 2:]], dim=1),
     )  # fmt: skip
 
 
