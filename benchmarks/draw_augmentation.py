@@ -9,7 +9,6 @@ before, where it shows more.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_augmentation import config_of, small_store
+from figures import figure_arguments
 
 from hpc.instrument.lines import seen
 from qdml.augmentation.counts import photons
@@ -47,18 +47,9 @@ def main() -> None:
     """Draw."""
     import tempfile
 
-    import matplotlib
-
-    matplotlib.use("Agg")
+    chosen = figure_arguments(__doc__, "augmentation.png")
     import matplotlib.pyplot as plt
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "augmentation.png"
-    )
-    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = small_store(Path(folder) / "store.zarr")
         panels = _panels(store)

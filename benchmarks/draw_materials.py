@@ -9,13 +9,12 @@ the intensity of an ensemble of such dots, σ = 8 %, X-rays of 22 keV, in units 
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from figures import figure_arguments
 
 from hpc.dots import dot_pattern
 from hpc.structure.material import Material, load_material, material_names
@@ -137,19 +136,9 @@ def _title(material: Material) -> str:
 
 def main() -> None:
     """Compute and draw."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    chosen = figure_arguments(__doc__, "materials.png", diameter_nm=4.0)
     import matplotlib.pyplot as plt
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--diameter-nm", type=float, default=4.0)
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "materials.png"
-    )
-    chosen = parser.parse_args()
     q = np.arange(0.8, 10.0, 0.01)
     names = [*ORDER, *(name for name in material_names() if name not in ORDER)]
     rows = -(-len(names) // COLUMNS)

@@ -7,10 +7,8 @@ PbS dots of 4 nm, σ = 8 %; dispersion of lead; fluorescence of compounds (lines
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from figures import figure_arguments
 
 from hpc.absorption import fluorescence
 from hpc.dots import dot_pattern
@@ -28,18 +26,9 @@ LINES_ABOVE = 4.0
 
 def main() -> None:
     """Compute and draw."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    chosen = figure_arguments(__doc__, "radiation.png")
     import matplotlib.pyplot as plt
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "radiation.png"
-    )
-    chosen = parser.parse_args()
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.6), layout="constrained")
     _draw_patterns(axes[0, 0])
     _draw_dispersion(axes[0, 1])

@@ -8,10 +8,8 @@ to that of the sphere, in percent of the sphere's highest point and magnified as
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from figures import figure_arguments
 
 from hpc.dots import dot_pattern
 from hpc.pairs.families import Sampling
@@ -53,19 +51,9 @@ def _variant(choices: dict[str, str]) -> Variant:
 
 def main() -> None:
     """Compute and draw."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    chosen = figure_arguments(__doc__, "structures.png", diameter_nm=4.0)
     import matplotlib.pyplot as plt
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--diameter-nm", type=float, default=4.0)
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(__file__).parent / "results" / "structures.png"
-    )
-    chosen = parser.parse_args()
     q = np.arange(0.8, 8.0, 0.01)
 
     def pattern(choices: dict[str, str]) -> np.ndarray:
