@@ -18,7 +18,7 @@ import torch
 from torch.func import jvp, vmap
 
 from qdml.augmentation.recipe import StagedRecipe
-from qdml.augmentation.stages import Slopes
+from qdml.limits.slopes import Slopes
 from qdml.limits.unknowns import MAIN, main_of, values_of
 from qdml.preprocess import masked_mean
 
