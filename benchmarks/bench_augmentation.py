@@ -94,9 +94,6 @@ def effects_of(
     }
     if not isinstance(recipe, InstrumentRecipe):
         return effects
-    from hpc.instrument.lines import seen
-    from hpc.instrument.resolution import broaden
-
     dots, optics, around, basis = recipe._dots, recipe._optics, recipe._surroundings, recipe.basis
     dot, strain = rows.main(), rows.main().strain[:, None]
     setting, z = recipe.draw(rows, generator)
@@ -105,9 +102,8 @@ def effects_of(
     texture = torch.full_like(strain, 0.1)
     clean = dots(dot, setting.energy_kev, values, texture)
     expected = recipe.expected(dot, setting, z)
-    ratio, weight = (
-        table[setting.instrument].split(1, dim=1) for table in (optics._ratio_IL, optics._weight_IL)
-    )
+    shift = optics.strained(view.shift, {"strain": strain[:, 0]})
+    widths = optics.widths(values, setting=setting)
     return effects | {
         "draws": (lambda: recipe.draw(rows, generator), 0),
         "expected pattern": (lambda: recipe.expected(dot, setting, z), 2),
@@ -118,16 +114,10 @@ def effects_of(
         "dots: all": (lambda: dots(dot, setting.energy_kev, values, texture), len(basis.pairs) + 1),
         "instrument: smooth functions": (lambda: optics.view(setting, values), 6),
         "instrument: strain, lines, shifts": (
-            lambda: seen(clean, optics._crystal_q, ratio, weight, view.shift),
+            lambda: optics.lines(clean, shift, instrument_B=setting.instrument),
             3,
         ),
-        "instrument: resolution": (
-            lambda: broaden(
-                clean, view.sigma, view.gamma, step=optics._step, sigma_max=optics.sigma_max,
-                gamma_max=optics.gamma_max, extent=min(optics._extent, np.pi / optics._step),
-            ),
-            4,
-        ),
+        "instrument: resolution": (lambda: optics.broad(clean, widths), 2),
         "surroundings": (
             lambda: around.parts(
                 values, setting.mask, factor_BP=view.factor_smooth, unpolarised_BP=view.unpolarised_smooth,

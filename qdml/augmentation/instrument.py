@@ -104,7 +104,6 @@ class InstrumentRecipe(StagedRecipe):
             q,
             crystal=(self.basis.q, self.basis.inside),
             smooth=self._surroundings.grid,
-            extent=self.basis.extent,
             resolution_error=config.resolution_error,
             space=space,
             device=device,
@@ -174,14 +173,11 @@ class InstrumentRecipe(StagedRecipe):
         unknown, optics = stage.unknown, self._optics
         spread_B1 = stage(self._texture, unknown("texture_spread"), setting=setting)
         dots_BG = self._dots.staged(stage, variant_B, setting.energy_kev, spread_B1)
-        shown_BQ = stage(
-            optics.through,
-            dots_BG,
-            unknown("strain"),
-            stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting),
-            stage(optics.widths, unknown("resolution"), setting=setting),
-            instrument_B=setting.instrument,
-        )
+        shift_BG = stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting)
+        shift_BG = stage(optics.strained, shift_BG, unknown("strain"))
+        lines_BG = stage.linear(optics.lines, dots_BG, shift_BG, instrument_B=setting.instrument)
+        widths = stage(optics.widths, unknown("resolution"), setting=setting)
+        shown_BQ = stage.linear(optics.broad, lines_BG, widths)
         factors = stage(optics.factors, unknown("mu_r"), setting=setting)
         fraction_B1 = stage(self._fraction, unknown("fraction"), setting=setting)
         error = unknown("model_error_size", "model_error")

@@ -33,12 +33,13 @@ from hpc.instrument.angles import (
 from hpc.instrument.capillary import capillary_absorption
 from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat
 from hpc.instrument.lines import seen
-from hpc.instrument.resolution import broaden, widths
+from hpc.instrument.resolution import widths
 from hpc.instrument.setup import Instrument
 from hpc.instrument.windows import visible
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.ranges import Ranges
 from qdml.augmentation.recipe import Setting
+from qdml.augmentation.resolution import Resolution
 from qdml.augmentation.tables import spline_matrix, table
 from qdml.observation import WIDTHS_AT, conditions, voigt_fwhm
 
@@ -64,9 +65,9 @@ class View:
     shift: torch.Tensor
     """(B, G) ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
     sigma: torch.Tensor
-    """(B, G) standard deviation of the resolution's Gaussian [Å⁻¹]."""
+    """(B, K) standard deviation of the resolution's Gaussian [Å⁻¹] at the points of `Resolution`."""
     gamma: torch.Tensor | None
-    """(B, G) half width of its Lorentzian [Å⁻¹]; None where no instrument has one."""
+    """(B, K) half width of its Lorentzian [Å⁻¹]; None where no instrument has one."""
     factor: torch.Tensor
     """Polarisation, absorption, geometry: what intensities are multiplied by and not corrected for."""
     factor_smooth: torch.Tensor
@@ -122,7 +123,6 @@ class Optics:
         *,
         crystal: tuple[np.ndarray, slice],
         smooth: np.ndarray,
-        extent: float,
         resolution_error: float,
         space: LatentSpace,
         device: torch.device,
@@ -136,7 +136,6 @@ class Optics:
             q: (Q,) float64 [Å⁻¹], uniform.
             crystal: (G,) float64 [Å⁻¹] of the same step, and where q lies in it.
             smooth: (P,) float64 [Å⁻¹], another grid on which factors are needed.
-            extent: largest distance [Å] in a dot.
             resolution_error: standard deviation of ln of the true widths over the stated ones.
             space: of the recipe.
             device: of the batches.
@@ -144,7 +143,7 @@ class Optics:
         """
         from scipy.interpolate import CubicSpline
 
-        self._step, self._extent = float((q[-1] - q[0]) / (len(q) - 1)), extent
+        self._step = float((q[-1] - q[0]) / (len(q) - 1))
 
         def to_device(values: object) -> torch.Tensor:
             return table(values, device, dtype)
@@ -191,28 +190,24 @@ class Optics:
         self._coarse_C, self._spline_CG = to_device(coarse), to_device(spline)
         self._spline_CQ = self._spline_CG[:, self._inside].contiguous()
         self._spline_CP = to_device(CubicSpline(coarse, np.eye(len(coarse)))(smooth).T)
-        most = math.exp(_FAR * resolution_error)
-        self._widest, self.gamma_max = (
-            most * width for width in self._largest(instruments, energies, coarse)
-        )
         # A point of the grid is the mean over its bin (photons of several steps of the instrument): a resolution
         # of its own, of the variance of a uniform distribution.
         self._bin = self._step / math.sqrt(12)
-        self.sigma_max = math.hypot(self._widest, self._bin)
+        self._lorentzian = any(
+            x > 0 or y > 0 for *_, x, y in (one.resolution.radians() for one in instruments)
+        )
 
-    @staticmethod
-    def _largest(
-        instruments: Sequence[Instrument], energies: Sequence[tuple[float, float]], q: np.ndarray
-    ) -> tuple[float, float]:
-        """Largest standard deviation and half width of any resolution [Å⁻¹]."""
-        found = [(0.0, 0.0)]
-        for one, energy in zip(instruments, energies, strict=True):
-            for e in energy:
-                factor = one.random.resolution_factor[1]
-                sigma, gamma = widths(q, HC_KEV_ANGSTROM / e, *one.resolution.radians(factor))
-                found.append((float(sigma.max()), float(gamma.max())))
-        sigmas, gammas = zip(*found, strict=True)
-        return max(sigmas), max(gammas)
+        def some_widths(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            index = random.integers(len(instruments))
+            energy = _log_between(energies[index], random.random())
+            factor = _log_between(instruments[index].random.resolution_factor, random.random())
+            factor *= math.exp(resolution_error * random.uniform(-_FAR, _FAR))
+            of_instrument = instruments[index].resolution.radians(factor)
+            sigma, gamma = widths(crystal_q, HC_KEV_ANGSTROM / energy, *of_instrument)
+            return np.hypot(sigma, self._bin), gamma
+
+        self._resolution = Resolution(crystal_q, some_widths, device=device, dtype=dtype)
+        self._folded_at = to_device(self._resolution.points)
 
     def draw(self, instrument_B: torch.Tensor, generator: torch.Generator) -> Setting:
         """What is known of the measurements of a batch.
@@ -309,11 +304,9 @@ class Optics:
     def widths(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> tuple[torch.Tensor, ...]:
         """Widths of `View`, of the true resolution over the stated one."""
         error_B1 = torch.exp(self._resolution_error * values["resolution"].clamp(-_FAR, _FAR))
-        coarse = self._widths(self._coarse_C, setting, setting.resolution_factor * error_B1)
-        sigma, gamma = torch.stack(coarse) @ self._spline_CG
-        # A spline through the kink where the angle ends may swing beyond the ends.
-        sigma = torch.sqrt(sigma.clamp(0, self._widest).square() + self._bin**2)
-        return (sigma, gamma.clamp(0, self.gamma_max)) if self.gamma_max > 0 else (sigma,)
+        sigma, gamma = self._widths(self._folded_at, setting, setting.resolution_factor * error_B1)
+        sigma = torch.sqrt(sigma.square() + self._bin**2)
+        return (sigma, gamma) if self._lorentzian else (sigma,)
 
     def factors(
         self, values: Mapping[str, torch.Tensor], *, setting: Setting
@@ -372,46 +365,39 @@ class Optics:
         return visible(self._q, first_B1, last_B1, gaps=gaps).to(self._q.dtype)
 
     def show(self, dots_BG: torch.Tensor, view: View, strain_B1: torch.Tensor) -> torch.Tensor:
-        """(B, Q) dots as an instrument shows them; arguments as for `through`."""
-        widths = (view.sigma,) if view.gamma is None else (view.sigma, view.gamma)
-        strain = {"strain": strain_B1[:, 0]}
-        return self.through(dots_BG, strain, view.shift, widths, instrument_B=view.instrument)
-
-    def through(
-        self,
-        dots_BG: torch.Tensor,
-        values: Mapping[str, torch.Tensor],
-        shift_BG: torch.Tensor,
-        widths: tuple[torch.Tensor, ...],
-        *,
-        instrument_B: torch.Tensor,
-    ) -> torch.Tensor:
         """(B, Q) dots through the lines of the radiation, at shifted angles, with the instrument's resolution.
 
         Args:
             dots_BG: in the frame of the crystal.
-            values: strain, ε of the crystal.
-            shift_BG: of `View`.
-            widths: of `View`.
-            instrument_B: (B,) int64.
+            view: how they are seen.
+            strain_B1: ε of the crystal.
         """
-        # Also (K, B, G) dots, each of the K through the same instruments.
-        shown_BG = seen(
+        shift_BG = self.strained(view.shift, {"strain": strain_B1[:, 0]})
+        widths = (view.sigma,) if view.gamma is None else (view.sigma, view.gamma)
+        return self.broad(self.lines(dots_BG, shift_BG, instrument_B=view.instrument), widths)
+
+    def strained(self, shift_BG: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, G) the shift of `View` and that of strain, (Q + ΔQ)(1 + ε) - Q."""
+        return shift_BG + values["strain"][:, None] * (self._crystal_q + shift_BG)
+
+    def lines(
+        self, dots_BG: torch.Tensor, shift_BG: torch.Tensor, *, instrument_B: torch.Tensor
+    ) -> torch.Tensor:
+        """(..., B, G) dots through the lines of the radiation, at shifted positions."""
+        return seen(
             dots_BG,
             self._crystal_q,
             self._ratio_IL[instrument_B].split(1, dim=1),
             self._weight_IL[instrument_B].split(1, dim=1),
-            # (Q + ΔQ)(1 + ε) - Q
-            shift_BG + values["strain"][:, None] * (self._crystal_q + shift_BG),
+            shift_BG,
         )
-        sigma_BG, gamma_BG = (*widths, None)[:2]
-        broad_BG: torch.Tensor = broaden(
-            shown_BG,
-            sigma_BG,
-            gamma_BG,
-            step=self._step,
-            sigma_max=self.sigma_max,
-            gamma_max=self.gamma_max,
-            extent=min(self._extent, math.pi / self._step),
-        )
-        return broad_BG[..., self._inside]
+
+    def broad(self, lines_BG: torch.Tensor, widths: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """(..., B, Q) with the instrument's resolution."""
+        return self._resolution(lines_BG, *widths)[..., self._inside]
+
+
+def _log_between(ends: Sequence[float], u: float) -> float:
+    """A number between two ends, uniform in the logarithm."""
+    low, high = (math.log(max(end, 1e-9)) for end in ends)
+    return math.exp(low + (high - low) * u)
