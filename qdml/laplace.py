@@ -104,8 +104,12 @@ def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor
     bent = torch.nonzero((spread > _PARABOLA) | (log_sigma <= low) | (log_sigma >= high))[:, 0]
     if len(bent):
         line_bU = inverse[bent, :, at] / inverse[bent, at, at, None]
-        cost_bK, mean_BKT[bent] = _followed(search, bent, inverse[bent], line_bU, at, away_BK[bent])
-        rise_BK[bent] = cost_bK - cost_bK.amin(dim=1, keepdim=True)
+        cost_bK, mean_bKT = _followed(search, bent, inverse[bent], line_bU, at, away_BK[bent])
+        # What was followed is no lower than the valley's floor, which is a parabola of σ² at least.
+        rise_bK = cost_bK - cost_bK.amin(dim=1, keepdim=True)
+        law_bK = (torch.expm1(2 * away_BK[bent]) / (2 * spread[bent, None])) ** 2
+        rise_BK[bent] = torch.minimum(rise_bK, law_bK)
+        mean_BKT[bent] = torch.where((rise_bK <= law_bK)[..., None], mean_bKT, mean_BKT[bent])
     spacing_BK = _spacing(nodes_BK)
     width_BK = (_WIDTH * spacing_BK).clamp(min=1e-6)
     # Densities of a width of their own add their variance: what is left for the nodes is so much narrower.

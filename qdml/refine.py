@@ -211,21 +211,35 @@ def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
 
 
 def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
-    """The first start, and the others where those before have not explained the pattern."""
-    best = _from_start(problem, start_SBT[0], nuisance)
+    """The first start; where it does not explain the pattern, the same without the guess, then the others."""
+    attempts = [(start_BT, None if nuisance is None else _blank(nuisance, problem)) for start_BT in start_SBT]
+    if nuisance is not None:
+        attempts = [(start_SBT[0], nuisance), *attempts]
+    best = _from_start(problem, *attempts[0])
     points = problem.observation.mask.sum(dim=1)
-    for start_BT in start_SBT[1:]:
-        bad = torch.nonzero(~best.converged | (best.chi2 > 1 + _DOUBTED * (2 / points).sqrt()))[:, 0]
+    for start_BT, guess in attempts[1:]:
+        bad = torch.nonzero(best.chi2 > 1 + _DOUBTED * (2 / points).sqrt())[:, 0]
         if not len(bad):
             break
-        guess = None if nuisance is None else nuisance.take(bad)
-        again, before = _from_start(problem.take(bad), start_BT[bad], guess), best.take(bad)
+        again = _from_start(problem.take(bad), start_BT[bad], None if guess is None else guess.take(bad))
+        before = best.take(bad)
         unit_b = torch.minimum(again.unit, before.unit)
         better = _log_evidence(again, unit_b) > _log_evidence(before, unit_b)
         place = torch.arange(len(best), device=bad.device)
         place[bad[better]] = len(best) + torch.nonzero(better)[:, 0]
-        best = Refined.cat([best, again]).take(place)
+        steps = best.steps.index_add(0, bad, again.steps)
+        best = replace(Refined.cat([best, again]).take(place), steps=steps)
     return best
+
+
+def _blank(nuisance: Nuisance, problem: _Problem) -> Nuisance:
+    """A guess that knows of the variants alone."""
+    middle = (problem.prior.low + problem.prior.high)[_N - 1] / 2
+    return replace(
+        nuisance,
+        z=torch.zeros_like(nuisance.z),
+        log_b_scale=middle.to(nuisance.log_b_scale).expand(len(nuisance)),
+    )
 
 
 def _from_start(problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
@@ -248,7 +262,9 @@ def _from_start(problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | 
     if len(row_F):
         from_F = fits.take(row_F)
         theta_FU = torch.cat([from_F.values, from_F.z, from_F.log_scale[:, None]], dim=1)
-        others = _fit(problem.take(row_F), theta_FU, variant_V[which_F], worth=from_F.cost + _HOPELESS)
+        others = _fit(
+            problem.take(row_F), theta_FU, variant_V[which_F], worth=(from_F.cost + _HOPELESS) * from_F.unit
+        )
         fits = Refined.cat([fits, others])
     return _mixture(problem, fits, torch.cat([row_B, row_F]), torch.cat([first_B, which_F]))
 
@@ -288,7 +304,7 @@ def _log_evidence(found: Refined, unit: torch.Tensor) -> torch.Tensor:
 def _fit(
     problem: _Problem, theta_BU: torch.Tensor, variant_B: torch.Tensor, worth: torch.Tensor | None = None
 ) -> Refined:
-    """One search for each pattern; with `worth`, it ends where it cannot reach a cost as low as that."""
+    """One search for each pattern; with `worth`, it ends where cost times u cannot become as low as that."""
     space, device = problem.recipe.space, theta_BU.device
     rows = World(problem.recipe, problem.observation, problem.setting, variant_B, problem.model_error)
     theta_BU = theta_BU.double().clone()

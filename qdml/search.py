@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["RIDGE", "STEPS", "Search", "World", "correlated_points", "misfit"]
 
 #: Most derivatives of a search.
-STEPS = 12
+STEPS = 20
 # A search ends when a step without damping moves the main parameters by less (square of standard deviations) and
 # promises less of χ²; where derivatives are used up, it has converged if they would move by less than the last.
-_STILL, _TOLERANCE, _SETTLED = 0.01, 1.0, 0.2
+_STILL, _TOLERANCE, _SETTLED = 0.01, 2.0, 0.2
 # Derivatives serve until a step wins less than this of what it promises, or for so many steps, or until the main
 # parameters have moved so far.
 _TRUSTED, _OLD, _FAR = 0.5, 4, 0.3
@@ -174,7 +174,7 @@ class Search:
         Args:
             active: which.
             steps: most derivatives.
-            worth_B: a search ends where not even the cost that a step promises is as low as this.
+            worth_B: a search ends where not even the cost that a step promises, times u, is as low as this.
         """
         derived = active
         while len(active):
@@ -203,7 +203,7 @@ class Search:
             done = (moving < _STILL) & (left < _TOLERANCE) & ~(better & behind)
             going = ~done & (self.damping[active] < _MOST_DAMPING) & (~derive | (self.steps[active] < steps))
             if worth_B is not None:
-                going &= torch.minimum(before, cost) - left < worth_B[active]
+                going &= self.unit[active] * (torch.minimum(before, cost) - left) < worth_B[active]
             # Latents creep on where main parameters do not.
             self.converged[active] = done | (moving < _SETTLED)
             derived, active = active[going & derive], active[going]
