@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from runs import simulated
 
 from hpc.dots import dot_pattern
 from hpc.form_factors import energy_of_wavelength
@@ -126,21 +127,8 @@ def test_an_energy_near_an_edge_is_noted(pattern, caplog):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A store of neutrons."""
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    from hpc.config import SimulateConfig
-    from hpc.mpi import World
-    from hpc.simulate import simulate
-
     path = tmp_path_factory.mktemp("store") / "neutrons.zarr"
-    overrides = ["energy_kev=null", "radiation=neutron", "wavelength=1.8", "compton=true", "device=cpu"]
-    with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("simulate", ["experiment=smoke", f"store.path={path}", *overrides])
-        )
-    simulate(SimulateConfig.from_mapping(config), {"grid": config["grid"]}, World())
-    return path
+    return simulated(path, "energy_kev=null", "radiation=neutron", "wavelength=1.8", "compton=true")
 
 
 def test_a_store_of_neutrons(store, capsys):

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hydra import compose, initialize_config_module
+import runs
 from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
@@ -13,8 +13,7 @@ from hpc.config_variants import title
 
 @pytest.fixture(scope="module")
 def composed():
-    with initialize_config_module("conf", version_base="1.3"):
-        return OmegaConf.to_container(compose("simulate", ["experiment=smoke"]), resolve=True)
+    return runs.composed("simulate", "experiment=smoke")
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Radiations: lines against tables, what has to be given and what must not, and what commands make of it."""
 
+from functools import partial
+
 import pytest
 import xraydb
 import xraylib
 import yaml
+from runs import simulate_config
 
-from hpc.config import SimulateConfig
 from hpc.form_factors import HC_KEV_ANGSTROM
 from hpc.radiation import Radiation, choose_beam, load_radiation, radiation_names
 
@@ -152,15 +154,7 @@ def test_weights_are_checked_where_they_are_not_normalised():
 @pytest.fixture
 def simulate():
     """Read the smoke configuration with some keys replaced."""
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    def read(*overrides):
-        with initialize_config_module("conf", version_base="1.3"):
-            config = compose("simulate", ["experiment=smoke", *overrides])
-        return SimulateConfig.from_mapping(OmegaConf.to_container(config, resolve=True))
-
-    return read
+    return partial(simulate_config, "experiment=smoke")
 
 
 def test_qd_simulate_takes_an_energy_a_wavelength_a_line_or_neutrons(simulate):

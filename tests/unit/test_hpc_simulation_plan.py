@@ -4,11 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import simulate_config
 
 from hpc import simulation_plan
-from hpc.config import SimulateConfig
 from hpc.device import select_device
 from hpc.ensemble import OVERHANG
 from hpc.simulation_plan import Plan
@@ -19,10 +17,7 @@ ALONE, FOUR = SimpleNamespace(local_size=1), SimpleNamespace(local_size=4)
 @pytest.fixture(scope="module")
 def plan_of():
     def make(*overrides, device=None):
-        with initialize_config_module("conf", version_base="1.3"):
-            composed = compose("simulate", ["experiment=smoke", *overrides])
-        config = SimulateConfig.from_mapping(OmegaConf.to_container(composed, resolve=True))
-        return Plan(config, device or select_device("cpu"))
+        return Plan(simulate_config("experiment=smoke", *overrides), device or select_device("cpu"))
 
     return make
 

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import simulate_config
 from threadpoolctl import threadpool_limits
 
-from hpc.config import SimulateConfig
 from hpc.device import select_device
 from hpc.ensemble import OVERHANG, fine_step
 from hpc.grid import grid_samples, q_values
@@ -30,15 +28,10 @@ def family(counting):
 
 @pytest.fixture(scope="module", params=["independent", "neighbours"])
 def config(request):
-    with initialize_config_module("conf", version_base="1.3"):
-        overrides = [
-            "grid.diameter_nm=2 to 7 step 0.05",
-            "grid.sigma=[0.05, 0.1]",
-            "grid.strain=[0.0, 0.004]",
-        ]
-        chosen = ["energy_kev=22", "q={min: 1, max: 3, step: 0.02}", f"motion={request.param}"]
-        composed = compose("simulate", [*chosen, *overrides])
-    return SimulateConfig.from_mapping(OmegaConf.to_container(composed, resolve=True))
+    grid = ("grid.diameter_nm=2 to 7 step 0.05", "grid.sigma=[0.05, 0.1]", "grid.strain=[0.0, 0.004]")
+    return simulate_config(
+        *grid, "energy_kev=22", "q={min: 1, max: 3, step: 0.02}", f"motion={request.param}"
+    )
 
 
 @pytest.fixture(scope="module")
