@@ -38,6 +38,8 @@ QUANTITIES = ("diameter_nm", "diameter_volume_nm", "sigma", "strain")
 
 # Added to the diagonal, relative: columns that are sums of others stay solvable. float64 leaves 1e-16.
 _RIDGE = 1e-12
+# Patterns at a time on a CPU: what one needs in float64 fills the cache of a core.
+_ROWS = 1
 
 
 def information(slopes_BQU: torch.Tensor, weight_BQ: torch.Tensor, prior_U: torch.Tensor) -> torch.Tensor:
@@ -48,8 +50,18 @@ def information(slopes_BQU: torch.Tensor, weight_BQ: torch.Tensor, prior_U: torc
         weight_BQ: 1/variance of the intensity, 0 where nothing was measured.
         prior_U: information before the measurement.
     """
-    scaled_BQU = slopes_BQU.double() * weight_BQ.double().clamp(min=0).sqrt()[..., None]
-    matrix_BUU = scaled_BQU.mT @ scaled_BQU
+    slopes_BUQ, root_BQ = slopes_BQU.mT, weight_BQ.double().clamp(min=0).sqrt()
+    n_rows, n = slopes_BUQ.shape[:2]
+    half = n // 2
+    matrix_BUU = root_BQ.new_empty((n_rows, n, n))
+    rows = _ROWS if root_BQ.device.type == "cpu" else n_rows
+    for start in range(0, n_rows, rows):
+        some = slice(start, start + rows)
+        scaled_BUQ = slopes_BUQ[some] * root_BQ[some, None]
+        # Symmetric: half of the rows need half of the columns.
+        matrix_BUU[some, :half, :half] = scaled_BUQ[:, :half] @ scaled_BUQ[:, :half].mT
+        matrix_BUU[some, half:] = scaled_BUQ[:, half:] @ scaled_BUQ.mT
+    matrix_BUU[:, :half, half:] = matrix_BUU[:, half:, :half].mT
     matrix_BUU.diagonal(dim1=1, dim2=2).add_(prior_U)
     return matrix_BUU
 

@@ -10,6 +10,7 @@ Functions that change a tensor in place have no rule here: they must not be used
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,11 @@ def _power(value: torch.Tensor, x: Any, n: float) -> torch.Tensor:
     return x.tangent * (n * x.as_subclass(torch.Tensor) ** (n - 1))
 
 
+def _softmax(value: torch.Tensor, x: Any, dim: int, *_: Any, **__: Any) -> torch.Tensor:
+    product = value * x.tangent
+    return product - value * product.sum(dim=dim, keepdim=True)
+
+
 _CONSTANT = {
     "zeros_like",
     "ones_like",
@@ -182,6 +188,10 @@ _RULES: dict[str, Callable[..., Any]] = {
     "rtruediv": lambda value, x, y: _quotient(value, y, x),
     "addcmul": _plus_product, "cat": _joined(torch.cat), "concat": _joined(torch.cat), "stack": _joined(torch.stack),
     "where": _where, "clamp": _clamp, "pow": _power,
+    "maximum": lambda value, x, y: _where(value, torch.ge(x, y), x, y),
+    "softmax": _softmax,
+    "square": lambda value, x: x.tangent * (2 * x.as_subclass(torch.Tensor)),
+    "erfc": lambda value, x: x.tangent * (torch.exp(-(x * x)) * (-2 / math.sqrt(math.pi))),
     "exp": lambda value, x: x.tangent * value,
     "log": lambda value, x: x.tangent / x,
     "log1p": lambda value, x: x.tangent / (1 + x),

@@ -25,6 +25,9 @@ from qdml.limits.duals import derivative
 
 __all__ = ["Slopes", "Traced"]
 
+# Patterns times columns that go through a linear stage together on a CPU: more do not fit into the cache of a core.
+_ROWS = 96
+
 
 @dataclass(frozen=True, slots=True)
 class Traced:
@@ -86,7 +89,10 @@ class Slopes(Stages):
         """The same; derivatives of x are given to the function, too."""
         if not isinstance(x, Traced):
             return self._run(function, (x, *inputs), known)
-        slopes = function(x.slopes, *(_value(one) for one in inputs), **known)
+        others = [_value(one) for one in inputs]
+        rows = x.slopes.shape[1]
+        together = max(1, _ROWS // rows) if x.slopes.device.type == "cpu" else len(x.slopes)
+        slopes = torch.cat([function(some, *others, **known) for some in x.slopes.split(together)])
         rest = self._run(function, (x.value, *inputs), known)
         value = _value(rest)
         return _sum([Traced(value, slopes, x.columns), *([rest] if isinstance(rest, Traced) else [])])
@@ -109,7 +115,8 @@ class Slopes(Stages):
                 def along(slope: Any, one: Traced = one, of_input: Callable[..., Any] = of_input) -> Any:
                     return derivative(of_input, one.value, slope)
 
-                value, slopes = vmap(along, out_dims=(None, 0))(one.slopes)
+                # None: the value is that of all columns.
+                value, slopes = vmap(along, out_dims=(None, 0))(one.slopes)  # type: ignore[arg-type]
             terms.append(Traced(value, slopes, one.columns))
         return _sum(terms) if terms else function(*values, **known)
 
