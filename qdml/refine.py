@@ -144,7 +144,7 @@ def refine(
     weights: tuple[float, ...] | None = None,
     model_error: float = 0.0,
     steps: int = STEPS,
-    rows: int = 64,
+    rows: int = 128,
 ) -> Refined:
     """Fit every pattern of a batch.
 

@@ -176,10 +176,12 @@ class Search:
             steps: most derivatives.
             worth_B: a search ends where not even the cost that a step promises, times u, is as low as this.
         """
-        derived = active
-        while len(active):
-            if len(derived):
-                self.derive(derived)
+        # Derivatives of many patterns at once cost little more than those of one: patterns wait for each other.
+        waiting, active = active, active[:0]
+        while len(waiting) or len(active):
+            if not len(active):
+                self.derive(waiting)
+                waiting, active = active, waiting
             theta, model, age = self.theta[active], self.model[active], self.age[active]
             weight = self.weight(model, active)
             step, promised, left, moving, solve = self.step(active, weight)
@@ -206,7 +208,7 @@ class Search:
                 going &= self.unit[active] * (torch.minimum(before, cost) - left) < worth_B[active]
             # Latents creep on where main parameters do not.
             self.converged[active] = done | (moving < _SETTLED)
-            derived, active = active[going & derive], active[going]
+            waiting, active = torch.cat([waiting, active[going & derive]]), active[going & ~derive]
 
     def widen(self) -> None:
         """Where noise does not explain the residual, it counts by s²τ, and the priors by as much more."""
