@@ -3,13 +3,12 @@
 import csv
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from runs import evaluated, simulated, trained
 
 from qdml import example, predict, report
 from qdml.checkpoint import load_model, read_card
@@ -31,11 +30,11 @@ INSTRUMENTS = ",".join(
     )
 )
 SIMULATE = (
-    *("hpc.simulate", "experiment=quick", "store.path=store.zarr", "device=cpu", "grid.samples=64"),
-    *("grid.diameter_nm=2.0 to 5.0", "q.step=0.03", "store.rows_per_shard=16", "store.rows_per_chunk=8"),
+    *("grid.samples=64", "grid.diameter_nm=2.0 to 5.0", "q.step=0.03"),
+    *("store.rows_per_shard=16", "store.rows_per_chunk=8"),
 )
 TRAIN = (
-    *("qdml.train", "data=ensemble", "data.store=store.zarr", "data.diameter_nm=[2.0,5.0]", "data.lanes=1"),
+    *("data=ensemble", "data.diameter_nm=[2.0,5.0]", "data.lanes=1"),
     *("data.sigma=[0.03,0.20]", "data.strain=[-0.002,0.005]", "classes=none", "augment=instrument"),
     *(
         f"augment.instruments=[{INSTRUMENTS}]",
@@ -47,25 +46,20 @@ TRAIN = (
         "network.blocks=1",
         "network.mixture=2",
         "optim=muon",
-        "output=model",
-        "device=cpu",
-        "trainer.threads=1",
     ),
     *("trainer.batch=64", "trainer.steps=200", "trainer.evaluate_every=100", "trainer.checkpoint_every=100"),
 )
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, few_for_whitening: None) -> Path:
     """A network of 200 steps, its basis, two samples; the store is gone, as for everyone who is given a model."""
     run = tmp_path_factory.mktemp("run")
-    for command in (SIMULATE, TRAIN):
-        subprocess.run(
-            [sys.executable, "-m", *command], cwd=run, check=True, timeout=900, capture_output=True
-        )
+    store = simulated(run / "store.zarr", *SIMULATE, experiment="quick")
+    trained(run / "model", f"data.store={store}", *TRAIN)
     (run / "samples").mkdir()
     example.write_samples(run / "samples", SAMPLES)
-    (run / "store.zarr").rename(run / "gone.zarr")
+    store.rename(run / "gone.zarr")
     return run
 
 
@@ -102,6 +96,7 @@ def test_posteriors_of_simulated_measurements(
             truth.diameter_nm * (1 + truth.sigma**2) ** 3, abs=0.2
         )
         assert record["answer_of"] in ("network", "refine")
+        assert record["refined"]["shapes"] == {"sphere": pytest.approx(1.0)}
         assert record["instrument"] == {
             "name": "synchrotron_strip",
             "assumed": True,
@@ -184,6 +179,14 @@ REFUSED = {
         ["--wavelength", WAVELENGTH, "--resolution", "5"],
         ["--resolution must be 0.6 to 1.6"],
     ),
+    "a shape that the model does not know": (
+        ["--wavelength", WAVELENGTH, "--shape", "rod"],
+        ["--shape must be one that the model knows, sphere; got rod"],
+    ),
+    "a shape without a fit": (
+        ["--wavelength", WAVELENGTH, "--shape", "sphere", "--no-refine"],
+        ["--shape is for the fit, which --no-refine leaves out"],
+    ),
     "no Q in common": (["--wavelength", "0.5", "--no-refine"], ["at least 2 Å⁻¹ of the model's range"]),
 }
 
@@ -258,14 +261,9 @@ def test_the_measured_patterns_are_sized(run_folder: Path, shared_data: Path, tm
 
 @pytest.fixture(scope="module")
 def evaluation(run_folder: Path) -> Path:
-    command = (
-        *("qdml.evaluate", "model=model", "data.store=gone.zarr", "output=evaluation", "device=cpu"),
-        *("data.split=prior", "patterns=4", "refine=false"),
-    )
-    subprocess.run(
-        [sys.executable, "-m", *command], cwd=run_folder, check=True, timeout=900, capture_output=True
-    )
-    return run_folder / "evaluation"
+    model, store, output = (run_folder / name for name in ("model", "gone.zarr", "evaluation"))
+    evaluated(model, store, output, "data.split=prior", "patterns=4", "refine=false")
+    return output
 
 
 @pytest.fixture(scope="module")
