@@ -182,3 +182,21 @@ class StagedRecipe(Recipe):
         Returns:
             First (B, Q): what `expected` divides by its mean over the window.
         """
+
+    @abstractmethod
+    def completed(
+        self, scene: tuple[Any, ...], values: Mapping[str, torch.Tensor], setting: Setting
+    ) -> Expected:
+        """What `scene` has returned, with all that is expected of it.
+
+        Args:
+            scene: tensors.
+            values: of `LatentSpace.values`.
+            setting: what is known.
+        """
+
+    def expected(self, main: Main, setting: Setting, z_BL: torch.Tensor) -> Expected:
+        """The pattern without noise."""
+        values = self.space.values(z_BL)
+        scene = self.scene(Stages(main.numbers() | values), main.variant, setting)
+        return self.completed(scene, values, setting)

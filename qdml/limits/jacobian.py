@@ -46,25 +46,21 @@ def recipe_jacobian(
         memory in the order (B, N + L, Q).
     """
     main = main_of(values_of(main), main.variant)
-    expected = recipe.expected(main, setting, z_BL)
+    if isinstance(recipe, StagedRecipe):
+        expected, total_BQ, columns_KBQ, order = _through_stages(recipe, main, setting, z_BL)
+    else:
+        expected, total_BQ, columns_KBQ, order = _as_a_whole(recipe, main, setting, z_BL)
     y_BQ, mask_BQ = expected.intensity, expected.mask
     slopes_BUQ = y_BQ.new_empty((len(y_BQ), _N + z_BL.shape[1], y_BQ.shape[1]))
     points_B1 = mask_BQ.sum(dim=1, keepdim=True)
-    in_fields = torch.zeros(slopes_BUQ.shape[1], dtype=torch.bool)
     parts = expected.parts if recipe.space.fields else {}
     for name, field in recipe.space.fields.items():
         where = slice(_N + field.slice.start, _N + field.slice.stop)
-        in_fields[where] = True
         part_BQ = expected.amplitudes[name] * parts[field.part]
         mean_BK = (part_BQ * mask_BQ) @ field.basis.T / points_B1
         own_BKQ = slopes_BUQ[:, where]
         torch.mul(part_BQ[:, None], field.basis, out=own_BKQ)
         own_BKQ.addcmul_(y_BQ[:, None], mean_BK[:, :, None], value=-1)
-    others = torch.nonzero(~in_fields)[:, 0].tolist()
-    if isinstance(recipe, StagedRecipe):
-        total_BQ, columns_KBQ, order = _through_stages(recipe, main, setting, z_BL, others)
-    else:
-        total_BQ, columns_KBQ, order = y_BQ, _as_a_whole(recipe, main, setting, z_BL, others), others
     mean_B1 = masked_mean(total_BQ, mask_BQ)
     off_KB1 = (columns_KBQ * mask_BQ).sum(dim=2, keepdim=True) / points_B1
     slopes_BUQ[:, order] = ((columns_KBQ - off_KB1 * y_BQ) / mean_B1).movedim(0, 1)
@@ -72,9 +68,9 @@ def recipe_jacobian(
 
 
 def _through_stages(
-    recipe: StagedRecipe, main: Main, setting: Setting, z_BL: torch.Tensor, others: list[int]
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """(B, Q) an intensity of any mean, (K, B, Q) its columns, and which they are."""
+    recipe: StagedRecipe, main: Main, setting: Setting, z_BL: torch.Tensor
+) -> tuple[Expected, torch.Tensor, torch.Tensor, list[int]]:
+    """What is expected, (B, Q) an intensity of any mean, (K, B, Q) its columns, and which they are."""
     one_B = torch.ones_like(main.sigma)
     # With respect to ln σ and ln b.
     slopes = {"log_volume_diameter": one_B, "sigma": main.sigma, "strain": one_B, "b_scale": main.b_scale}
@@ -82,19 +78,29 @@ def _through_stages(
     for name, where in recipe.space.names.items():
         if name not in recipe.space.fields:
             columns[name] = range(_N + where.start, _N + where.stop)
-    stage = Slopes(main.numbers() | recipe.space.values(z_BL), columns, slopes | recipe.space.slopes(z_BL))
-    total = recipe.scene(stage, main.variant, setting)[0]
-    return total.value, total.slopes, list(total.columns)
+    values = recipe.space.values(z_BL)
+    stage = Slopes(main.numbers() | values, columns, slopes | recipe.space.slopes(z_BL))
+    scene = recipe.scene(stage, main.variant, setting)
+    expected = recipe.completed(tuple(one.value for one in scene), values, setting)
+    return expected, scene[0].value, scene[0].slopes, list(scene[0].columns)
 
 
 def _as_a_whole(
-    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor, others: list[int]
-) -> torch.Tensor:
-    """(K, B, Q) columns of the intensity, one after another, each for all rows at once."""
+    recipe: Recipe, main: Main, setting: Setting, z_BL: torch.Tensor
+) -> tuple[Expected, torch.Tensor, torch.Tensor, list[int]]:
+    """The same of a recipe without stages: one column after another, each of all rows."""
     x_BU = torch.cat([values_of(main).float(), z_BL], dim=1)
+    in_fields = {
+        _N + latent
+        for field in recipe.space.fields.values()
+        for latent in range(*field.slice.indices(z_BL.shape[1]))
+    }
+    order = [column for column in range(x_BU.shape[1]) if column not in in_fields]
 
     def intensity(x_BU: torch.Tensor) -> torch.Tensor:
         return recipe.expected(main_of(x_BU[:, :_N], main.variant), setting, x_BU[:, _N:]).intensity
 
-    along_KBU = torch.eye(x_BU.shape[1]).to(x_BU)[others, None].expand(-1, len(x_BU), -1)
-    return vmap(lambda along_BU: jvp(intensity, (x_BU,), (along_BU,))[1])(along_KBU)
+    along_KBU = torch.eye(x_BU.shape[1]).to(x_BU)[order, None].expand(-1, len(x_BU), -1)
+    columns_KBQ = vmap(lambda along_BU: jvp(intensity, (x_BU,), (along_BU,))[1])(along_KBU)
+    expected = recipe.expected(main, setting, z_BL)
+    return expected, expected.intensity, columns_KBQ, order
