@@ -25,7 +25,7 @@ from qdml.augmentation.latents import LatentSpace, log_between, smooth_modes
 from qdml.augmentation.mixing import shares
 from qdml.augmentation.optics import Optics, windows
 from qdml.augmentation.ranges import Ranges
-from qdml.augmentation.recipe import Expected, Main, Setting, StagedRecipe
+from qdml.augmentation.recipe import Expected, Setting, StagedRecipe
 from qdml.augmentation.stages import Stages
 from qdml.augmentation.surroundings import Surroundings
 from qdml.augmentation.tables import table
@@ -136,10 +136,11 @@ class InstrumentRecipe(StagedRecipe):
             instrument_B = torch.full((n,), cell, device=device)
         return self._optics.draw(instrument_B, generator), self.space.draw(n, generator, self._dtype)
 
-    def expected(self, main: Main, setting: Setting, z_BL: torch.Tensor) -> Expected:
+    def completed(
+        self, scene: tuple[Any, ...], values: Mapping[str, torch.Tensor], setting: Setting
+    ) -> Expected:
         """The pattern without noise."""
-        values = self.space.values(z_BL)
-        total_BQ, dots_BQ, around = self.scene(Stages(main.numbers() | values), main.variant, setting)
+        total_BQ, dots_BQ, around = scene
         mean_B1 = masked_mean(total_BQ, setting.mask)
         intensity_BQ = total_BQ / mean_B1
         counting = self._optics.counting(setting)
