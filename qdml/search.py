@@ -183,9 +183,10 @@ class Search:
                 self.derive(waiting)
                 waiting, active = active, waiting
             theta, model, age = self.theta[active], self.model[active], self.age[active]
-            weight = self.weight(model, active)
-            step, promised, left, moving, solve = self.step(active, weight)
-            trial, tried, cost = self.along(theta, model, weight, step, solve, active)
+            # Taken once: these are the largest arrays.
+            weight, slopes = self.weight(model, active), self.slopes[active]
+            step, promised, left, moving, solve = self.step(active, weight, slopes)
+            trial, tried, cost = self.along(theta, model, weight, slopes, step, solve, active)
             before = self.cost(theta, model, weight, active)
             gain = (before - cost) / promised.clamp(min=1e-300)
             better = (promised > 0) & (gain > _LEAST_GAIN)
@@ -227,6 +228,7 @@ class Search:
         theta: torch.Tensor,
         model: torch.Tensor,
         weight: torch.Tensor,
+        slopes: torch.Tensor,
         step: torch.Tensor,
         solve: Callable[[torch.Tensor], torch.Tensor],
         index: torch.Tensor,
@@ -237,7 +239,7 @@ class Search:
         derivatives, follows the valley (M. K. Transtrum & J. P. Sethna, arXiv:1201.5885): a pattern more, where
         derivatives cost a hundred.
         """
-        aim = model + (self.slopes[index] @ step.float()[..., None])[..., 0].double()
+        aim = model + (slopes @ step.float()[..., None])[..., 0].double()
         whole = step
         best = None
         for bends in range(_BENDS + 1):
@@ -255,7 +257,7 @@ class Search:
                 )
             if bends < _BENDS:
                 off = torch.nan_to_num(weight * (tried - aim), posinf=0.0, neginf=0.0)
-                whole = whole - solve((off[:, None, :].float() @ self.slopes[index])[:, 0].double())
+                whole = whole - solve((off[:, None, :].float() @ slopes)[:, 0].double())
         assert best is not None
         return best
 
@@ -339,7 +341,7 @@ class Search:
         return self.rows.weight(model, index) / self.unit[index, None]
 
     def step(
-        self, index: torch.Tensor, weight: torch.Tensor
+        self, index: torch.Tensor, weight: torch.Tensor, slopes: torch.Tensor
     ) -> tuple[
         torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]
     ]:
@@ -351,7 +353,7 @@ class Search:
         """
         theta, matrix = self.theta[index][:, self.columns], self.matrix[index]
         pull = weight * (self.rows.y[index] - self.model[index])
-        gradient = (pull[:, None, :].float() @ self.slopes[index])[:, 0].double()
+        gradient = (pull[:, None, :].float() @ slopes)[:, 0].double()
         gradient = gradient - self.known[self.columns] * theta
         diagonal = matrix.diagonal(dim1=1, dim2=2) + self.damping[index][:, None] * self.metric
         # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
