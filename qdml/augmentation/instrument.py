@@ -13,7 +13,8 @@ Symbols: B pattern, Q point of the grid, G point of the crystal's grid, P point 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -123,6 +124,12 @@ class InstrumentRecipe(StagedRecipe):
         self._fluoresces_I1 = table(fluoresces, device, dtype)
         weight = table([one.weight for one in config.instruments], device, dtype)
         self._until_I = torch.cumsum(weight / weight.sum(), dim=0)
+
+    def with_widths(self, index: int, widths: Sequence[float]) -> InstrumentRecipe:
+        """The same world, one instrument with another resolution function (see `Optics.with_widths`)."""
+        other = copy.copy(self)
+        other._optics = self._optics.with_widths(index, widths)
+        return other
 
     def draw(
         self, rows: Rows, generator: torch.Generator, cell: int | None = None

@@ -13,6 +13,7 @@ coarse grid, P of another, I instrument.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -248,6 +249,18 @@ class Optics:
             y * factor_B1,
         )
         return sigma_BQ, gamma_BQ
+
+    def with_widths(self, index: int, widths: Sequence[float]) -> Optics:
+        """The same, one instrument with another resolution function, as a user describes it.
+
+        Args:
+            index: of the instrument.
+            widths: u, v, w [rad²], x, y [rad] of `hpc.instrument.resolution`.
+        """
+        other, table_I5 = copy.copy(self), self._settings_I["widths"].clone()
+        table_I5[index] = torch.tensor(widths, dtype=table_I5.dtype, device=table_I5.device)
+        other._settings_I = self._settings_I | {"widths": table_I5}
+        return other
 
     def known(self, setting: Setting) -> torch.Tensor:
         """(B, K - 1) conditions but for the counts, with the widths as they are stated."""

@@ -2,14 +2,19 @@
 
 A model of the set's own Q grid gets the patterns as they are. Any other model gets them as `qd-predict` would: brought
 onto its grid by `qdml.measured.patterns.regrid`, where the counts of a bin add up, with the conditions of a synchrotron
-instrument of the set's resolution. Sets have one width at all Q, that of the instrument falls with the angle: they
-agree in the middle.
+instrument of the set's resolution.
+
+Sets have a Gaussian of one width at all Q, instruments a Voigt function whose width falls with the angle. A network
+knows the latter, and is told the one that damps distances of 7 nm alike, e^{-σ²r²/2} = e^{-σ'²r²/2 - γ'r}; of equal
+full widths the wings of the Voigt function would count as small dots. A fit is told the set's resolution itself, as by
+a user who describes an instrument (`hpc.instrument.resolution`).
 
 Symbols: B pattern, Q point of the grid.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +27,6 @@ from qdml.augmentation.recipe import Setting
 from qdml.observation import WIDTHS_AT, Observation, conditions, voigt_fwhm
 
 if TYPE_CHECKING:
-    from hpc.instrument.setup import Instrument
     from qdml.stress.make import StressSet
     from qdml.stress.sets import StressConfig
 
@@ -30,9 +34,9 @@ __all__ = ["Seen", "as_seen"]
 
 # Users know their resolution to about that (conf/augment/instrument.yaml): so much beyond a range is not outside it.
 _RESOLUTION_ROOM = 0.05
-# Where both widths are the same [Å⁻¹]. At a resolution of 0.05 Å⁻¹ dots of 10 nm come out 4 % too small with 3,
-# 1 % with 6.
-_AGREE_AT = 6.0
+# Distances that both resolutions damp alike [Å]: in dots of 8 to 10 nm, the first whose reflections are as narrow.
+_ALIKE_AT = 70.0
+_FWHM = math.sqrt(8 * math.log(2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Seen:
     observation: Observation
     setting: Setting | None
     """What a fit knows; None for a model without instruments."""
+    widths: tuple[float, ...] | None
+    """u, v, w [rad²], x, y [rad] of the resolution, which `setting` is a factor on; None for those of the training."""
     notes: tuple[str, ...]
     """Where the set lies outside what the model was trained for."""
 
@@ -66,11 +72,12 @@ def as_seen(card: Mapping[str, Any], config: StressConfig, content: StressSet, d
     if own:
         intensity, noise = content.intensity, content.noise
         mask = np.broadcast_to(content.mask, intensity.shape)
-        index, factor, notes = 0, 1.0, []
+        index, factor, told, notes = 0, 1.0, None, []
         widths_3 = torch.full((len(WIDTHS_AT),), config.resolution)
     else:
         found = _instrument(card, config)
-        index, factor, widths_3, notes = found.index, found.factor, found.widths_3, found.notes
+        index, factor, told = found.index, found.factor, found.told
+        widths_3, notes = found.widths_3, found.notes
         intensity, noise, mask = _regrid(content, q, found.window)
     intensity_BQ, noise_BQ, mask_BQ = (
         torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
@@ -96,7 +103,7 @@ def as_seen(card: Mapping[str, Any], config: StressConfig, content: StressSet, d
         mask=mask_BQ,
     )
     observation = Observation(intensity=intensity_BQ, noise=noise_BQ, mask=mask_BQ, conditions=known)
-    return Seen(q=q, observation=observation, setting=setting, notes=tuple(notes))
+    return Seen(q=q, observation=observation, setting=setting, widths=told, notes=tuple(notes))
 
 
 def _wavelength(energy_kev: float) -> float:
@@ -111,9 +118,11 @@ class _Instrument:
 
     index: int
     factor: float
-    """On the widths of its file."""
+    """On the widths that a fit takes."""
+    told: tuple[float, ...] | None
+    """These widths, where they are not those of its file."""
     widths_3: torch.Tensor
-    """Its full widths at `WIDTHS_AT` [Å⁻¹]."""
+    """Full widths at `WIDTHS_AT` [Å⁻¹] that a network is told."""
     window: tuple[float, float]
     notes: list[str]
 
@@ -126,28 +135,39 @@ def _instrument(card: Mapping[str, Any], config: StressConfig) -> _Instrument:
         card, energy_kev=config.energy_kev, instrument=_synchrotron(card, config.energy_kev)
     )
     setup = found.instrument
-    # Widths go with the factor.
-    width = float(_widths(setup, (_AGREE_AT,)))
+    own = setup.resolution.radians(1.0)
+    sigma, gamma = (torch.as_tensor(one) for one in widths(np.array(WIDTHS_AT), setup.wavelength, *own))
     low, high = setup.random.resolution_factor
-    factor = max(config.resolution / width, low)
-    notes = []
+    alike = _same_damping(config.resolution / _FWHM, float(sigma[0]), float(gamma[0]))
+    factor, notes = max(alike, low), []
     if factor > (1 + _RESOLUTION_ROOM) * high:
+        width = float(voigt_fwhm(sigma, gamma)[0])
         notes.append(
             f"beyond the training, where {setup.name} had a resolution of {low * width:.2g} to {high * width:.2g} Å⁻¹"
         )
+    # The same in Q everywhere: Γ² ~ 1/cos²θ = 1 + tan²θ in 2θ, dQ = (2π/λ) cos θ d2θ.
+    square = (config.resolution * setup.wavelength / (2 * math.pi)) ** 2
+    sharper = alike < low
     return _Instrument(
         index=found.index,
-        factor=factor,
-        widths_3=factor * _widths(setup, WIDTHS_AT),
+        factor=low if sharper else 1.0,
+        told=None if sharper else (square, 0.0, square, 0.0, 0.0),
+        widths_3=factor * voigt_fwhm(sigma, gamma),
         window=found.window(card),
         notes=notes,
     )
 
 
-def _widths(setup: Instrument, q: tuple[float, ...]) -> torch.Tensor:
-    """Full widths [Å⁻¹] of an instrument's file at some Q."""
-    sigma, gamma = widths(np.array(q), setup.wavelength, *setup.resolution.radians(1.0))
-    return voigt_fwhm(torch.as_tensor(sigma), torch.as_tensor(gamma))
+def _same_damping(sigma: float, own_sigma: float, own_gamma: float) -> float:
+    """The factor on the widths of a Voigt function with which it damps `_ALIKE_AT` as a Gaussian does.
+
+    Args:
+        sigma: standard deviation of the Gaussian [Å⁻¹].
+        own_sigma: of the Voigt function's Gaussian [Å⁻¹].
+        own_gamma: half width of its Lorentzian [Å⁻¹].
+    """
+    root = math.sqrt(own_gamma**2 + (own_sigma * sigma * _ALIKE_AT) ** 2)
+    return (root - own_gamma) / (own_sigma**2 * _ALIKE_AT)
 
 
 def _synchrotron(card: Mapping[str, Any], energy_kev: float) -> str:

@@ -122,15 +122,19 @@ def _fitted(
     chosen: np.ndarray,
 ) -> dict[str, Any]:
     """What `refine` makes of some patterns, and what is possible on these."""
+    from qdml.augmentation.instrument import InstrumentRecipe
     from qdml.evaluation.posterior import main_prior
     from qdml.refine import refine
 
     assert model.recipe is not None and seen.setting is not None
+    recipe = model.recipe
+    if seen.widths is not None and isinstance(recipe, InstrumentRecipe):
+        recipe = recipe.with_widths(int(seen.setting.instrument[0]), seen.widths)
     pick, prior = torch.as_tensor(chosen, device=model.device), main_prior(model.card, model.device)
     now = clock(model.device)
     started = now()
     fits = refine(
-        model.recipe,
+        recipe,
         seen.observation,
         seen.setting,
         posterior.take(pick),
@@ -145,7 +149,7 @@ def _fitted(
     return {
         "refined": score_answers(fits.posterior, config, design, model),
         "network_of_refined": score_answers(posterior.take(pick), config, design, model),
-        "ceiling": possible(model.recipe, config, seen, design, fits, variant, prior),
+        "ceiling": possible(recipe, config, seen, design, fits, variant, prior),
         "fits": {
             "converged": float(fits.converged.double().mean()),
             "explained": float((fits.unit == 1).double().mean()),

@@ -10,8 +10,10 @@ import pytest
 import torch
 from runs import trained
 
+from hpc.instrument.resolution import widths
 from hpc.store import open_store
 from qdml.answers import QUANTITIES
+from qdml.augmentation.instrument import InstrumentRecipe
 from qdml.augmentation.recipes import build_recipe
 from qdml.checkpoint import load_model, training_config
 from qdml.config import ClassConfig, DeviceConfig, EvaluateConfig, EvaluateDataConfig, StressRunConfig
@@ -189,10 +191,22 @@ def test_a_set_is_seen_as_a_measured_file_would_be(stressed: StressModel) -> Non
     seen = as_seen(stressed.card, described, content, stressed.device)
     assert seen.notes == ()
     observation = seen.observation
-    # In the middle the width is the set's; that of the instrument falls with the angle.
-    widths = observation.conditions[0, 1:4].exp().numpy()
-    assert widths[0] > widths[1] > 0.05 > widths[2]
-    np.testing.assert_allclose(widths[1], 0.05, rtol=0.015)
+    # A network is told a Voigt function that damps distances of 70 Å as the set's Gaussian does, its width falling with
+    # the angle; a fit the Gaussian itself.
+    told = observation.conditions[0, 1:4].exp().numpy()
+    assert 0.05 > told[0] > told[1] > told[2] > 0.04
+    assert seen.widths is not None and seen.setting is not None
+    sigma, gamma = widths(np.array([1.0, 5.0, 12.0]), 0.56, *seen.widths)
+    np.testing.assert_allclose(sigma * np.sqrt(8 * np.log(2)), 0.05, rtol=1e-6)
+    assert np.all(gamma == 0) and float(seen.setting.resolution_factor[0]) == 1
+    # That world sees the set's width, others of its instruments and the world itself do not change.
+    assert isinstance(stressed.recipe, InstrumentRecipe)
+    other = stressed.recipe.with_widths(0, seen.widths)
+    known = [
+        one._optics.known(seen.setting.take(slice(0, 1)))[0, 1:4].exp() for one in (other, stressed.recipe)
+    ]
+    np.testing.assert_allclose(known[0].numpy(), 0.05, rtol=1e-3)
+    assert known[1].max() < 0.005
     np.testing.assert_allclose(observation.conditions[0, 0].exp().numpy(), 0.56, rtol=1e-3)
     # Four points of 0.005 to one of 0.02: counts add up, the mean stays.
     counts = (observation.intensity / observation.noise) ** 2 * observation.mask
