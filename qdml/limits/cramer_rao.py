@@ -57,7 +57,7 @@ def information(slopes_BQU: torch.Tensor, weight_BQ: torch.Tensor, prior_U: torc
     rows = _ROWS if root_BQ.device.type == "cpu" else n_rows
     for start in range(0, n_rows, rows):
         some = slice(start, start + rows)
-        scaled_BUQ = slopes_BUQ[some] * root_BQ[some, None]
+        scaled_BUQ = slopes_BUQ[some].double().mul_(root_BQ[some, None])
         # Symmetric: half of the rows need half of the columns.
         matrix_BUU[some, :half, :half] = scaled_BUQ[:, :half] @ scaled_BUQ[:, :half].mT
         matrix_BUU[some, half:] = scaled_BUQ[:, half:] @ scaled_BUQ.mT
