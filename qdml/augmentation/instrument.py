@@ -236,7 +236,7 @@ class InstrumentRecipe(StagedRecipe):
             values,
             setting.mask,
             factor_BP=factors[1],
-            unpolarised_BP=self._optics.counting(setting)["unpolarised_smooth"],
+            unpolarised_BP=self._optics.unpolarised(setting),
             fluoresces_B1=self._fluoresces_I1[setting.instrument],
         )
         return {name: (1 - fraction_B1) * one for name, one in parts.items()}

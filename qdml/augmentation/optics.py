@@ -199,7 +199,7 @@ class Optics:
         )
 
         def some_widths(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-            index = random.integers(len(instruments))
+            index = int(random.integers(len(instruments)))
             energy = _log_between(energies[index], random.random())
             factor = _log_between(instruments[index].random.resolution_factor, random.random())
             factor *= math.exp(resolution_error * random.uniform(-_FAR, _FAR))
@@ -288,6 +288,7 @@ class Optics:
             gamma=gamma,
             factor=factor,
             factor_smooth=factor_smooth,
+            unpolarised_smooth=self.unpolarised(setting),
             **self.counting(setting),
         )
 
@@ -332,7 +333,7 @@ class Optics:
         return (factor_BC @ self._spline_CQ).clamp(min=1e-6), (factor_BC @ self._spline_CP).clamp(min=1e-6)
 
     def counting(self, setting: Setting) -> dict[str, torch.Tensor]:
-        """What of `View` depends on no unknown."""
+        """(B, Q) efficiency and photons per step of `View`, which depend on no unknown."""
         q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev
         angle_BC = two_theta_of(q_C, wavelength_B1)
         panel_B1, step_B1 = (self._settings_I[name][setting.instrument] for name in ("panel", "step"))
@@ -346,10 +347,15 @@ class Optics:
         steps_BC = self._step / (step_B1 * slope_BC)
         per_step, efficiency = torch.stack([per_step_BC, per_step_BC * steps_BC]) @ self._spline_CQ
         return {
-            "unpolarised_smooth": (1 / corrected_BC.clamp(min=1e-2)) @ self._spline_CP,
             "efficiency": efficiency.clamp(min=1e-9),
             "per_step": per_step.clamp(min=0),
         }
+
+    def unpolarised(self, setting: Setting) -> torch.Tensor:
+        """(B, P) corrections of `View`, which depend on no unknown either."""
+        angle_BC = two_theta_of(self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev)
+        _, corrected_BC = self._geometry(angle_BC, setting.instrument)
+        return (1 / corrected_BC.clamp(min=1e-2)) @ self._spline_CP
 
     def _geometry(
         self, angle_BC: torch.Tensor, instrument_B: torch.Tensor

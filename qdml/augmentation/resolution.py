@@ -21,7 +21,6 @@ import array_api_compat
 import numpy as np
 import torch
 
-from hpc.gather import constant
 from hpc.instrument.ends import continued, fft_length
 from qdml.augmentation.tables import table
 
@@ -59,8 +58,8 @@ class Resolution:
         from scipy.linalg import qr, solve_triangular
 
         random = np.random.default_rng(0)
-        self._step = float((q[-1] - q[0]) / (len(q) - 1))
-        longest = math.pi / self._step
+        step = float((q[-1] - q[0]) / (len(q) - 1))
+        longest = math.pi / step
         functions, reach = [np.ones(len(q))], 0.0
         for _ in range(_FUNCTIONS):
             sigma, gamma = draw(random)
@@ -75,8 +74,11 @@ class Resolution:
         #: (K,) [Å⁻¹]: where `__call__` needs widths.
         self.points = q[order[:n]]
         self._weights_KG = table(weights, device, dtype)
-        self._pad = min(len(q) - 1, math.ceil(reach / self._step) + 1)
+        self._pad = min(len(q) - 1, math.ceil(reach / step) + 1)
         self._length = fft_length(len(q) + 2 * self._pad)
+        r_of_fft = 2 * np.pi * np.fft.rfftfreq(self._length, step)
+        self._r = table(r_of_fft, device, dtype)
+        self._square = table(-0.5 * r_of_fft**2, device, dtype)
 
     def __call__(
         self, y: torch.Tensor, sigma_BK: torch.Tensor, gamma_BK: torch.Tensor | None = None
@@ -90,19 +92,12 @@ class Resolution:
         """
         n, pad, length = y.shape[-1], self._pad, self._length
         spectrum = torch.fft.rfft(continued(array_api_compat.array_namespace(y), y, pad, length), dim=-1)
-        r = constant(_distances, length, self._step, like=y)
-        square = -0.5 * r**2
         total: torch.Tensor | None = None
         for k, weight_G in enumerate(self._weights_KG):
-            exponent = square * sigma_BK[:, k : k + 1] ** 2
+            exponent = self._square * sigma_BK[:, k : k + 1] ** 2
             if gamma_BK is not None:
-                exponent = exponent.addcmul(r, gamma_BK[:, k : k + 1], value=-1)
+                exponent = exponent.addcmul(self._r, gamma_BK[:, k : k + 1], value=-1)
             folded = torch.fft.irfft(spectrum * torch.exp(exponent), n=length, dim=-1)[..., pad : pad + n]
             total = folded * weight_G if total is None else total.addcmul(folded, weight_G)
         assert total is not None
         return total
-
-
-def _distances(length: int, step: float) -> np.ndarray:
-    """(length/2 + 1,) r [Å] at the frequencies of the FFT."""
-    return np.asarray(2 * np.pi * np.fft.rfftfreq(length, step))
