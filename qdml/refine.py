@@ -233,12 +233,13 @@ def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance 
 
 
 def _blank(nuisance: Nuisance, problem: _Problem) -> Nuisance:
-    """A guess that knows of the variants alone."""
+    """A guess that knows which variant is the most probable, and rules out none."""
     middle = (problem.prior.low + problem.prior.high)[_N - 1] / 2
     return replace(
         nuisance,
         z=torch.zeros_like(nuisance.z),
         log_b_scale=middle.to(nuisance.log_b_scale).expand(len(nuisance)),
+        log_variant=nuisance.log_variant.clamp(min=math.log(2 * _IMPOSSIBLE)),
     )
 
 

@@ -41,7 +41,7 @@ _NEAR = 2.0
 _STRAIGHT = (0.05, 0.3, 1e-3, 0.3)
 _DAMPING, _MOST_DAMPING, _LEAST_GAIN = 0.1, 1e9, 1e-4
 # How often a step is bent.
-_BENDS = 3
+_BENDS = 2
 # Steps of latents are cut here: none is changed by more than a large part of its prior at once.
 _LONGEST = 3.0
 # On a unit diagonal, for unknowns that cannot be told apart.
