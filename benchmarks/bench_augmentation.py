@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from hpc.config import SimulateConfig
+from hpc.memory import keep_freed_memory
 from hpc.mpi import join_world
 from hpc.simulate import simulate
 from hpc.store import Store, open_store
@@ -38,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> None:
         {"--batch": {"type": int, "help": "patterns at a time (default: 128, on a GPU 16384)"}},
     )
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does
     device = torch.device(arguments.device.kind)
     batch = arguments.batch or (64 if arguments.quick else BATCH[arguments.device.kind])
     with tempfile.TemporaryDirectory() as folder:

@@ -76,11 +76,13 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     """
     import torch
 
+    from hpc.memory import keep_freed_memory
     from qdml.basis_file import write_basis
     from qdml.checkpoint import ModelFolder
     from qdml.distributed import cpu_threads
 
     main_process = processes.rank == 0
+    keep_freed_memory()
     torch.set_num_threads(config.trainer.threads or cpu_threads(processes.launch, os.environ))
     torch.manual_seed(config.seed)
 

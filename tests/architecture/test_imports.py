@@ -58,6 +58,7 @@ SHARED = (
     "texture",
     "instrument",
     "liquids",
+    "memory",
     "progress",
     "pattern_options",  # the words that name a sort of dots on the command lines of qd-pattern and qd-fit
 )
