@@ -156,6 +156,19 @@ def test_begins_where_a_network_guesses(measured, found) -> None:
     assert bool((again.cost <= found.cost[few] + 0.5).all())
 
 
+def test_a_guess_that_leads_nowhere_is_left(measured, found) -> None:
+    recipe, observation, setting, _, _, _, start = measured
+    few = slice(0, 12)
+    wrong = torch.full((12, len(recipe.space)), 6.0)
+    again = refine(
+        recipe, observation.take(few), setting.take(few), start[few], prior=prior(), steps=6,
+        nuisance=guess_of(wrong),
+    )  # fmt: skip
+    assert bool((again.chi2 < found.chi2[few] + 0.1).all())
+    # Some needed a second search.
+    assert int(again.steps.max()) > 6
+
+
 class WavyBackground(AnalyticRecipe):
     """The size of the background's waves is not known."""
 
