@@ -30,11 +30,11 @@ __all__ = ["Plan"]
 # What the numbers of a store depend on.
 _SOFTWARE = ("debye-dots", "numpy", "numba", "scipy", "periodictable", "xraydb", "xraylib", "zarr")
 # How far the basis goes beyond the last point at the largest strain [Å⁻¹]. Whoever makes patterns of it reads there:
-# splines between points, the second line of a doublet (0.04 at 14 Å⁻¹), a shifted zero (0.05 for 0.3° and Mo).
+# reading between points, the second line of a doublet (0.04 at 14 Å⁻¹), a shifted zero (0.05 for 0.3° and Mo).
 _BEYOND = 0.2
 # Fraction of an ensemble's atoms in dots so large that the step of Q need not follow their longest distances: these are
 # a small part of few dots' pairs. Patterns between the points are then right to 1e-3 of the peak, and most of them to
-# 1e-5 (experiment=production; splines of `hpc.instrument.lines`).
+# 1e-5 (`hpc.instrument.lines`; experiment=production: all to 1e-4).
 _RARE = 0.1
 
 

@@ -3,7 +3,7 @@
     I(Q) = Σ_a x_a S_a(Q) + Σ_ab C_ab(Q) e^{-b (B_a+B_b) s²} P_ab(Q(1+ε)),   s = Q/4π
 
 with means x_a, P_ab per atom (`qdml.basis`), form factors at the photon energy of the store (`qdml.augmentation.dots`)
-and quintic splines from the crystal's grid to Q(1+ε) (`hpc.instrument.lines`). Differentiable in everything.
+and polynomials from the crystal's grid to Q(1+ε) (`hpc.instrument.lines`). Differentiable in everything.
 
 Symbols: B pattern, G point of the crystal's q, Q point of the patterns' grid.
 """
