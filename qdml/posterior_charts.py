@@ -239,6 +239,7 @@ def draw_examples(trial: Trial, q: np.ndarray, path: Path) -> None:
                 label="truth", clip_on=False,
             )  # fmt: skip
             right.set(ylabel="σ (%)")
+            right.locator_params(axis="x", nbins=5)
         panels[-1, 0].set_xlabel("Q (Å⁻¹)")
         panels[-1, 1].set_xlabel("$D_v$ (nm)")
         figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=3)
