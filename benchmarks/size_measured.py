@@ -59,6 +59,8 @@ class Sized:
     answers: Mapping[str, Answer]
     model_error: float
     """That the fit's residual shows."""
+    shape: str
+    """Probabilities."""
     doubts: tuple[str, ...]
 
 
@@ -125,6 +127,7 @@ def size(
             "qd-fit": _fit(pattern, known),
         },
         model_error=answer.refinement.model_error,
+        shape=answer.refinement.likely,
         doubts=answer.doubts,
     )
 
@@ -186,8 +189,9 @@ that they are right.**
 
 In brackets: central 68 %. z: deviation of D, or of D_v, from the name, in units of half the 68 % interval; *z with
 name*: an error of {error} nm of the name added in quadrature. ms: of one core. *network + fit* is what qd-predict
-answers where the fit converges; qd-fit has hexane and toluene as modelled liquids, correlated motion, and free gains
-of directions for films.
+answers where the fit converges; both are widened by what is wrong with simulated dots that no training contains
+(`size_misfits.md`, `qdml.measured.unlike`); qd-fit has hexane and toluene as modelled liquids, correlated motion, and
+free gains of directions for films.
 
 Model: {model}.
 
@@ -213,7 +217,7 @@ def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|---|",
             *(f"| {method} {_numbers(answer, one.size)}" for method, answer in one.answers.items()),
             "",
-            f"Fit with a model error of {100 * one.model_error:.1f} %.",
+            f"Shape: {one.shape}. Residual as of {100 * one.model_error:.1f} % of model error.",
             *(f"- {doubt}" for doubt in one.doubts),
         ]
     return "\n".join(lines) + "\n"

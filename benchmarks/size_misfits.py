@@ -1,9 +1,10 @@
-"""Do intervals hold for dots that are not in the world of the training? Network and fit on patterns of known sizes.
+"""Do intervals hold for dots that are not in the world of the training? qd-predict on patterns of known sizes.
 
-    python benchmarks/size_misfits.py [--model MODEL] [--model-error 0 0.01 ...] [-o benchmarks/results]
+    python benchmarks/size_misfits.py [--model MODEL] [--model-error PHI] [-o benchmarks/results]
 
-The patterns are those of `misfits.py`. Each is answered as qd-predict answers a measured file, once for each model
-error (φ of `qdml.measured.refinement`) that is asked for; without one, for its own. Written: size_misfits.md.
+The patterns are those of `misfits.py`, each answered as qd-predict answers a measured file. What the fit is off by,
+beyond its own posterior, is the source of the numbers of `qdml.measured.unlike`, by which qd-predict widens what it
+says; with the numbers from all kinds but one the errors of that one are tried. Written: size_misfits.md.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from fit_measured import RESULTS
 from misfits import KINDS, Misfit, misfits
 
 if TYPE_CHECKING:
-    from qdml.answers import Estimate
     from qdml.augmentation.recipe import Recipe
 
 QUANTITIES = ("diameter_volume_nm", "diameter_nm", "sigma")
+
+
+# Name of each answer: as the training has it, and as qd-predict says it.
+METHODS = ("network, within training", "fit, within training", "network, widened", "fit, widened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,10 @@ class Sized:
     """Method -> (3,) half of the 68 % interval."""
     inside: Mapping[str, np.ndarray]
     """Method -> (2, 3) bool: the truth in the 68 %, in the 95 % interval."""
+    off: np.ndarray
+    """(2,) what the fit is off by: ln D_v, σ²."""
+    known: np.ndarray
+    """(2, 2) the covariance that it says of them."""
     doubted: bool
 
     def z(self, method: str) -> np.ndarray:
@@ -54,9 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(description="Sizes of simulated patterns that are in no training.")
     parser.add_argument("--model", type=Path, help="of posteriors (default: that of the package)")
-    parser.add_argument(
-        "--model-error", type=float, nargs="+", default=[MODEL_ERROR], metavar="PHI", help="of the fit"
-    )
+    parser.add_argument("--model-error", type=float, default=MODEL_ERROR, metavar="PHI", help="of the fit")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, metavar="FOLDER")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
@@ -66,7 +72,7 @@ def main(words: Sequence[str] | None = None) -> None:
     found = []
     for misfit in misfits():
         found.append(size(misfit, module, card, recipe, options.model_error))
-        shown = (f"{name}: " + " ".join(f"{z:+5.1f}" for z in found[-1].z(name)) for name in found[-1].error)
+        shown = (f"{name}: " + " ".join(f"{z:+5.1f}" for z in found[-1].z(name)) for name in METHODS)
         print(f"{misfit.pattern.source:75s} {';  '.join(shown)}", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "size_misfits.md"
@@ -75,9 +81,10 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def size(
-    misfit: Misfit, module: torch.nn.Module, card: Mapping[str, Any], recipe: Recipe, errors: Sequence[float]
+    misfit: Misfit, module: torch.nn.Module, card: Mapping[str, Any], recipe: Recipe, model_error: float
 ) -> Sized:
     """One pattern."""
+    from qdml.answers import estimates, posterior_samples
     from qdml.measured.inference import model_grid
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import regrid
@@ -85,16 +92,13 @@ def size(
 
     known = measurement_of(card, energy_kev=misfit.pattern.energy_kev, instrument=misfit.instrument)
     on_grid = regrid(misfit.pattern, model_grid(card), window=known.window(card))
-    answers: dict[str, Mapping[str, Estimate]] = {}
-    doubted = False
-    for error in errors:
-        answer = answer_posterior(
-            module, card, misfit.pattern, on_grid, measurement=known, recipe=recipe, model_error=error
-        )
-        assert answer.refined is not None
-        answers["network"] = answer.network.estimates
-        answers[f"network + fit, {100 * error:g} %"] = answer.refined.estimates
-        doubted = bool(answer.doubts)
+    answer = answer_posterior(
+        module, card, misfit.pattern, on_grid, measurement=known, recipe=recipe, model_error=model_error
+    )
+    assert answer.refined is not None
+    both = (answer.network, answer.refined)
+    said = [*(estimates(one.within)[0] for one in both), *(one.estimates for one in both)]
+    answers = dict(zip(METHODS, said, strict=True))
     truth = np.array([getattr(misfit, name) for name in QUANTITIES])
 
     def of(part: str) -> dict[str, np.ndarray]:
@@ -104,10 +108,12 @@ def size(
         }
 
     mean, lo68, hi68, lo95, hi95 = (of(part) for part in ("mean", "lo68", "hi68", "lo95", "hi95"))
+    points = posterior_samples(answer.refined.within, 0)[:, 0, :2].numpy()
+    points[:, 1] = np.exp(2 * points[:, 1])
     return Sized(
         misfit=misfit,
-        error={method: mean[method] - truth for method in answers},
-        width={method: (hi68[method] - lo68[method]) / 2 for method in answers},
+        error={method: mean[method] - truth for method in METHODS},
+        width={method: (hi68[method] - lo68[method]) / 2 for method in METHODS},
         inside={
             method: np.array(
                 [
@@ -115,10 +121,30 @@ def size(
                     (lo95[method] < truth) & (truth < hi95[method]),
                 ]
             )
-            for method in answers
+            for method in METHODS
         },
-        doubted=doubted,
+        off=points.mean(axis=0) - (np.log(misfit.diameter_volume_nm), misfit.sigma**2),
+        known=np.cov(points, rowvar=False),
+        doubted=bool(answer.doubts),
     )
+
+
+def beyond(found: Sequence[Sized]) -> np.ndarray:
+    """(2, 2) covariance of ln D_v and σ² of what fits are off by, beyond what they say."""
+    off = np.array([one.off for one in found])
+    covariance: np.ndarray = np.mean(off[:, :, None] * off[:, None, :], axis=0) - np.mean(
+        [one.known for one in found], axis=0
+    )
+    return covariance
+
+
+def left_out(found: Sequence[Sized]) -> np.ndarray:
+    """(n, 2) errors of ln D_v and σ² over what the kinds that a pattern is not of say of them."""
+    z = []
+    for one in found:
+        others = beyond([other for other in found if other.misfit.kind != one.misfit.kind])
+        z.append(one.off / np.sqrt(np.diag(one.known + others)))
+    return np.array(z)
 
 
 HEAD = """\
@@ -152,17 +178,29 @@ def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
             for name in dict.fromkeys(one.misfit.instrument for one in found)
         },
     }
-    methods = list(found[0].error)
-    for method in methods:
+    for method in METHODS:
         lines += [
             f"| {method} | {name} ({len(some)}) | {_scores(some, method)} |" for name, some in groups.items()
         ]
-    heads = ["what is wrong", "D nm", "instrument", *(f"z of D_v · D · σ, {m}" for m in methods), "doubted"]
+    wrong = [one for one in found if one.misfit.kind != nothing]
+    covariance, z = beyond(wrong), left_out(wrong)
+    spread = np.sqrt(np.diag(covariance))
+    correlation = covariance[0, 1] / spread[0] / spread[1]
+    rms = np.sqrt(np.mean(z**2, axis=0))
+    lines.append(
+        f"""
+What the fit is off by where something is wrong, beyond its own posterior: ln D_v {spread[0]:.4f}, σ² {spread[1]:.4f},
+correlation {correlation:+.2f} (`qdml.measured.unlike`). Said by all other kinds, of each kind: rms z {rms[0]:.2f} of
+ln D_v, {rms[1]:.2f} of σ²."""
+    )
+    heads = ["what is wrong", "D nm", "instrument", "off by: D_v % · σ²"]
+    heads += [*(f"z of D_v · D · σ, {m}" for m in METHODS[1::2]), "doubted"]
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in found:
-        cells = (" · ".join(f"{z:+.1f}" for z in one.z(method)) for method in methods)
+        cells = (" · ".join(f"{z:+.1f}" for z in one.z(method)) for method in METHODS[1::2])
         lines.append(
-            f"| {one.misfit.kind} | {one.misfit.diameter_nm:.2f} | {one.misfit.instrument} | {' | '.join(cells)} "
+            f"| {one.misfit.kind} | {one.misfit.diameter_nm:.2f} | {one.misfit.instrument} "
+            f"| {100 * one.off[0]:+.2f} · {one.off[1]:+.4f} | {' | '.join(cells)} "
             f"| {'yes' if one.doubted else ''} |"
         )
     return "\n".join(lines) + "\n"

@@ -30,7 +30,8 @@ _INTERVALS = {
     "classes": "central 68 % and 95 % of the class probabilities, spread evenly over each class; what no training "
     "pattern had is not in them",
     "posterior": "central 68 % and 95 % of the posterior of the fit (of the network where `answer_of` says so), over "
-    "all shapes by their probability; a residual beyond noise and model error has widened it",
+    "all shapes by their probability; widened for real dots, which are like none of the training "
+    "(`within_training`: without that), and by a residual beyond noise and model error",
 }
 
 

@@ -2,7 +2,8 @@
 
 The network's density over (ln D_v, ln σ, ε) is amortised: one look. `qdml.refine` starts from it and fits the whole
 world of the training (dots, surroundings, instrument, latents with their priors) to the pattern itself; its density
-is the answer where it converged, the network's otherwise. Both are kept: a reader sees when they differ.
+is the answer where it converged, the network's otherwise. Both are kept: a reader sees when they differ. Both hold for
+dots of the training; for real ones they are widened (`qdml.measured.unlike`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ _POINTS = 4096
 class Inferred:
     """One posterior of one pattern."""
 
-    density: Any
-    """Over `qdml.densities.TARGETS`, one row: a mixture, or anything with `sample`."""
+    density: GaussianMixture
+    """Over `qdml.densities.TARGETS`, one row; what follows is of it."""
+    within: GaussianMixture
+    """The same for dots of the training."""
     estimates: Mapping[str, Estimate]
     """`qdml.answers.QUANTITIES`: D, D_v [nm], σ, ε."""
     mean: np.ndarray
@@ -54,22 +57,32 @@ class Inferred:
                 "mean": self.mean.tolist(),
                 "covariance": self.covariance.tolist(),
                 "correlation_diameter_sigma": self.correlation,
-            }
+            },
+            "within_training": _moments(self.within),
         }
 
 
-def inferred_of(density: Any, *, seed: int = 0) -> Inferred:
-    """Numbers of one density.
+def _moments(density: GaussianMixture) -> dict[str, list[Any]]:
+    mean, covariance = density.moments()
+    return {"mean": mean[0].tolist(), "covariance": covariance[0].tolist()}
+
+
+def inferred_of(within: GaussianMixture, *, seed: int = 0) -> Inferred:
+    """What one answer says of real dots.
 
     Args:
-        density: of one pattern.
-        seed: of the points that stand for it.
+        within: of one pattern, if its dots are those of the training.
+        seed: of the points that stand for the density.
     """
+    from qdml.measured.unlike import unlike
+
+    density = unlike(within)
     (numbers,) = estimates(density, seed)
     points = posterior_samples(density, seed, _POINTS)[:, 0]
     samples = {name: values.cpu().numpy() for name, values in quantities_of(points).items()}
     return Inferred(
         density=density,
+        within=within,
         estimates=numbers,
         mean=points.mean(dim=0).cpu().numpy(),
         covariance=np.cov(points.cpu().numpy(), rowvar=False),
@@ -78,7 +91,9 @@ def inferred_of(density: Any, *, seed: int = 0) -> Inferred:
     )
 
 
-def infer(module: nn.Module, card: Mapping[str, Any], observation: Observation) -> tuple[GaussianMixture, Nuisance]:
+def infer(
+    module: nn.Module, card: Mapping[str, Any], observation: Observation
+) -> tuple[GaussianMixture, Nuisance]:
     """The network's density of every row, float64, and its guess of everything that a fit has to find beside it.
 
     Args:

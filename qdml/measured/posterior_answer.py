@@ -82,7 +82,7 @@ class PosteriorAnswer:
         first = self.network.estimates
         volume, number, sigma = (first[name] for name in ("diameter_volume_nm", "diameter_nm", "sigma"))
         return (
-            f"{said}; model error {100 * self.refinement.model_error:.1f} %",
+            f"{said}; residual as of {100 * self.refinement.model_error:.1f} % of model error",
             f"shape: {self.refinement.likely}",
             f"network: D_vol {volume.text(2)}, D {number.text(2)} nm, σ {sigma.text(1, factor=100)} %",
         )

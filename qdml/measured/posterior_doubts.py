@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qdml.answers import posterior_samples, quantities_of
+
 if TYPE_CHECKING:
     from qdml.measured.comparison import Comparison
     from qdml.measured.measurement import Measurement
@@ -30,6 +32,8 @@ _MAX_MODEL_ERROR = 0.06
 _ROOM_FOR_PHOTONS = 3.0
 # Of the atoms, in dots larger than the basis has.
 _MAX_BEYOND_BASIS = 1e-2
+# That stand for a posterior.
+_POINTS = 4096
 
 _WORDS = {
     "diameter_nm": ("D", " nm", 1.0),
@@ -47,9 +51,14 @@ def prior_ranges(card: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def disagreement(a: Inferred, b: Inferred) -> float:
-    """Squared distance of two posteriors' means, in units of both their widths."""
-    away = a.mean - b.mean
-    return float(away @ np.linalg.solve(a.covariance + b.covariance, away))
+    """Squared distance of two posteriors' means, in units of both their widths, for dots of the training.
+
+    Whatever is wrong with real dots is wrong for both.
+    """
+    (mean_a, covariance_a), (mean_b, covariance_b) = a.within.moments(), b.within.moments()
+    away = (mean_a - mean_b)[0].double().numpy()
+    both = (covariance_a + covariance_b)[0].double().numpy()
+    return float(away @ np.linalg.solve(both, away))
 
 
 def posterior_doubts(
@@ -93,11 +102,13 @@ def _outside_training(on_grid: OnGrid, measurement: Measurement, card: Mapping[s
 
 
 def _at_the_edge(final: Inferred, card: Mapping[str, Any]) -> list[str]:
-    """Where the end of the training's range and not the pattern ends an interval."""
+    """Where the end of the training's range and not the pattern ends an interval, of dots of the training."""
     found = []
+    points = posterior_samples(final.within, 0, _POINTS)[:, 0]
+    values = {name: column.numpy() for name, column in quantities_of(points).items()}
     for name, (low, high) in prior_ranges(card).items():
         word, unit, factor = _WORDS[name]
-        samples = final.samples[name]
+        samples = values[name]
         for share, word_of_end in (
             (float((samples < low).mean()), "smaller"),
             (float((samples > high).mean()), "larger"),
@@ -107,7 +118,7 @@ def _at_the_edge(final: Inferred, card: Mapping[str, Any]) -> list[str]:
                     f"{word} is at the edge of what the model knows, {factor * low:.3g} to {factor * high:.3g}{unit}: "
                     f"{100 * share:.0f} % of the posterior lies beyond; the true value may be {word_of_end}"
                 )
-    if float(np.sqrt(final.covariance[1, 1])) > _VAGUE_SIGMA:
+    if float(points[:, 1].std()) > _VAGUE_SIGMA:
         found.append("the pattern hardly says what σ is: quote D_v, which does not depend on it, and not D")
     return found
 
@@ -139,8 +150,7 @@ def _misfit(comparison: Comparison, refinement: Refinement | None) -> list[str]:
     elif refinement is not None and refinement.model_error > _MAX_MODEL_ERROR:
         found.append(
             f"the residual of the fit shows a model error of {100 * refinement.model_error:.1f} %, more than the "
-            f"{100 * _MAX_MODEL_ERROR:.0f} % of usual samples: something in the pattern is not in the training; the "
-            "intervals have been widened for it"
+            f"{100 * _MAX_MODEL_ERROR:.0f} % of usual samples: something in the pattern is not in the training"
         )
     if refinement is not None and refinement.beyond > _MAX_BEYOND_BASIS:
         found.append(

@@ -22,6 +22,7 @@ from qdml.measured.figure import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from qdml.densities import GaussianMixture
     from qdml.measured.posterior import Inferred
     from qdml.measured.posterior_answer import PosteriorAnswer
 
@@ -30,6 +31,8 @@ __all__ = ["draw_posterior"]
 _NETWORK, _REFINED = "#4a7fb5", ANSWER
 # Points of each axis of the density of (D_v, σ).
 _GRID = 90
+# Components of less do not show.
+_LEAST_WEIGHT = 1e-5
 # Probabilities inside the contours.
 _INSIDE = (0.95, 0.68)
 # Letters of a line above them.
@@ -109,7 +112,7 @@ def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
 def _density(inferred: Inferred) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
     """D_v [nm], σ, the density of (ln D_v, ln σ) over both, and its values at the borders of the regions."""
     points = np.log([inferred.samples["diameter_volume_nm"], inferred.samples["sigma"]])
-    density_at = _marginal(inferred, points)
+    density_at = _marginal(inferred.density)
     low, high = np.quantile(points, (0.005, 0.995), axis=1)
     room = 0.3 * (high - low)
     x, y = (np.linspace(a, b, _GRID) for a, b in zip(low - room, high + room, strict=True))
@@ -118,24 +121,16 @@ def _density(inferred: Inferred) -> tuple[np.ndarray, np.ndarray, np.ndarray, li
     return np.exp(x), np.exp(y), density, levels.tolist()
 
 
-def _marginal(inferred: Inferred, points: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """(2, n) values of (ln D_v, ln σ) -> (n,) their density: exact for a mixture, otherwise from the samples."""
-    from scipy.stats import gaussian_kde, multivariate_normal
+def _marginal(density: GaussianMixture) -> Callable[[np.ndarray], np.ndarray]:
+    """(2, n) values of (ln D_v, ln σ) -> (n,) their density."""
+    from scipy.stats import multivariate_normal
 
-    from qdml.densities import GaussianMixture
-
-    density = inferred.density
-    if not isinstance(density, GaussianMixture):
-        kernel: Callable[[np.ndarray], np.ndarray] = gaussian_kde(points)
-        return kernel
-    weight = density.logits[0].double().softmax(dim=0).tolist()
+    weight = density.logits[0].double().softmax(dim=0).numpy()
     tril = density.scale_tril[0].double()
-    covariance = (tril @ tril.mT)[:, :2, :2].numpy()
-    normals = [
-        multivariate_normal(mean[:2], one)
-        for mean, one in zip(density.mean[0].double().numpy(), covariance, strict=True)
-    ]
-    return lambda at: np.sum([w * one.pdf(at.T) for w, one in zip(weight, normals, strict=True)], axis=0)
+    mean, covariance = density.mean[0, :, :2].double().numpy(), (tril @ tril.mT)[:, :2, :2].numpy()
+    some = np.flatnonzero(weight > _LEAST_WEIGHT)
+    normals = [(weight[one], multivariate_normal(mean[one], covariance[one])) for one in some]
+    return lambda at: np.sum([share * one.pdf(at.T) for share, one in normals], axis=0)
 
 
 def _draw_sizes(axes: Axes, inferred: Inferred) -> None:
