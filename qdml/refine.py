@@ -15,8 +15,9 @@ it may be, and latents stay within their priors. Where it remains (measured patt
 in `qdml.fitting.profile`, s² being χ² per point and τ over how many points the residual is correlated: intervals become
 wider, and expectations count for more.
 
-The search begins where a network guesses z and ln b (`Nuisance`), or at 0. Latents that are amplitudes of others
-(`LatentSpace.amplitudes`) stay there: where both are most probable together, both are too small.
+The search begins where a network guesses z and ln b (`Nuisance`), and again at 0 where that does not explain a pattern.
+Amplitudes of other latents (`LatentSpace.amplitudes`) are no unknowns of the search: where both are most probable
+together, both are too small. They go where they are most probable with the others integrated out.
 
 Structures (variants of the dots) are hypotheses. The most probable is fitted first; the others that a network does not
 rule out go on from its minimum, and are left as soon as they cannot come near it. The answer is the mixture of all,

@@ -1,7 +1,8 @@
 """Levenberg-Marquardt through a world, for a batch of patterns at once: what `qdml.refine` runs.
 
-Steps are damped in the metric of the priors, bent along the valley of χ², and promise less the less of the residual is
-explained yet; see `qdml.refine` for what is minimised.
+Steps are damped in the metric of the priors, straight in what latents stand for (`LatentSpace.moved`), bent along the
+valley of χ², and promise less the less of the residual is explained yet; see `qdml.refine` for what is minimised.
+Derivatives cost thirty patterns: they serve for several steps, and those of many patterns are taken together.
 
 Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s), T target; b some of the patterns.
 """
