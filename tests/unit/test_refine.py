@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analytic_recipe import AnalyticRecipe, dots, prior
 
-from qdml.augmentation.latents import between
+from qdml.augmentation.latents import LatentSpace, between
 from qdml.densities import GaussianMixture
 from qdml.limits.cramer_rao import cramer_rao, rmse_over_bound
 from qdml.limits.unknowns import values_of
@@ -167,6 +167,23 @@ def test_a_guess_that_leads_nowhere_is_left(measured, found) -> None:
     assert bool((again.chi2 < found.chi2[few] + 0.1).all())
     # Some needed a second search.
     assert int(again.steps.max()) > 6
+
+
+def test_steps_are_straight_in_the_shares_of_mixtures() -> None:
+    space = LatentSpace()
+    space.normal("shift")
+    space.mixture("liquid", 4, 3.0)
+    generator = torch.Generator().manual_seed(6)
+    z, step = (torch.randn((500, 5), generator=generator, dtype=torch.float64) for _ in range(2))
+    share, change = torch.func.jvp(lambda x: torch.softmax(3 * x[:, 1:], dim=1), (z,), (step,))
+    moved = space.moved(z, step)
+    after = torch.softmax(3 * moved[:, 1:], dim=1)
+    assert torch.equal(moved[:, 0], (z + step)[:, 0])
+    # Where the tangent halves no share.
+    gentle = (share + change > 0.5 * share).all(dim=1)
+    assert int(gentle.sum()) > 20
+    assert torch.allclose(after[gentle], (share + change)[gentle])
+    assert bool((after > 0).all())
 
 
 class WavyBackground(AnalyticRecipe):
