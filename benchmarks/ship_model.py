@@ -243,6 +243,8 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         for name, factor in (("sigma", 100), ("strain", 100), ("b_scale", 1))
     )
     network = ", ".join(f"{name} {value}" for name, value in card["architecture"].items() if name != "name")
+    times = config.trainer.observations
+    again = "none twice" if times == 1 else f"each expected pattern observed {times} times, with photons of its own"
     return {
         "answers": "posterior of (ln D_v, ln σ, ε), D_v = D(1 + σ²)³; D, intervals and size distribution follow",
         "input": f"a pattern, any scale and window in Q = {q['min']:g} to {q['max']:g} Å⁻¹; its noise; the instrument",
@@ -250,7 +252,7 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         "sizes": f"{mean} {low:g} to {high:g} nm, σ {sigma} %, strain {strain} %, B times {b}",
         "world": f"augment={card['recipe']}: see conf/augment and conf/instrument; its values are in card.json",
         "network": f"{card['architecture']['name']}: {network}",
-        "learned from": f"{trained['patterns']:,} patterns, none twice ({trained['steps']:,} steps)",
+        "learned from": f"{trained['patterns']:,} patterns ({trained['steps']:,} steps), {again}",
         "training": f"{trained['seconds'] / 60:.0f} minutes on {trained['device']}, {trained['processes']} processes "
         f"of {trained['threads']} threads; seed {config.seed}, {config.trainer.steps:,} steps planned",
         "software": ", ".join(f"{name} {number}" for name, number in card["software"].items()),
