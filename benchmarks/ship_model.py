@@ -244,7 +244,11 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
     )
     network = ", ".join(f"{name} {value}" for name, value in card["architecture"].items() if name != "name")
     times = config.trainer.observations
-    again = "none twice" if times == 1 else f"each expected pattern observed {times} times, with photons of its own"
+    again = (
+        "none twice"
+        if times == 1
+        else f"each expected pattern observed {times} times, with photons of its own"
+    )
     return {
         "answers": "posterior of (ln D_v, ln σ, ε), D_v = D(1 + σ²)³; D, intervals and size distribution follow",
         "input": f"a pattern, any scale and window in Q = {q['min']:g} to {q['max']:g} Å⁻¹; its noise; the instrument",
