@@ -191,17 +191,16 @@ def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
         f"""
 What the fit is off by where something is wrong, beyond its own posterior: ln D_v {spread[0]:.4f}, σ² {spread[1]:.4f},
 correlation {correlation:+.2f} (`qdml.measured.unlike`). Said by all other kinds, of each kind: rms z {rms[0]:.2f} of
-ln D_v, {rms[1]:.2f} of σ²."""
+ln D_v, {rms[1]:.2f} of σ². qd-predict has a doubt of {sum(one.doubted for one in wrong)} of these {len(wrong)}."""
     )
     heads = ["what is wrong", "D nm", "instrument", "off by: D_v % · σ²"]
-    heads += [*(f"z of D_v · D · σ, {m}" for m in METHODS[1::2]), "doubted"]
+    heads += [f"z of D_v · D · σ, {m}" for m in METHODS[1::2]]
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in found:
         cells = (" · ".join(f"{z:+.1f}" for z in one.z(method)) for method in METHODS[1::2])
         lines.append(
             f"| {one.misfit.kind} | {one.misfit.diameter_nm:.2f} | {one.misfit.instrument} "
-            f"| {100 * one.off[0]:+.2f} · {one.off[1]:+.4f} | {' | '.join(cells)} "
-            f"| {'yes' if one.doubted else ''} |"
+            f"| {100 * one.off[0]:+.2f} · {one.off[1]:+.4f} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
 
