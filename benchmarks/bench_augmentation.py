@@ -1,14 +1,17 @@
 """What a batch of augmented patterns costs, effect by effect, and the whole of each recipe.
 
     python benchmarks/bench_augmentation.py --device cpu --output results.jsonl
+    python benchmarks/bench_augmentation.py --store runs/production/store.zarr --batch 256
 
 Patterns per second on one CPU core or on one GPU, for batches as a process of training has them: the recipe
-`instrument` makes its dots, too. The basis and the clean patterns of the published recipe are those of a small store on
-the grid of `experiment=quick` (874 points), simulated first. `bytes_per_pattern` counts what an effect has to read and
-write at least: with the bandwidth of a device it gives its ceiling.
+`instrument` makes its dots, too: of a store of five shapes with --store, else of a small one on the grid of
+`experiment=quick` (874 points), simulated first, whose clean patterns are those of the published recipe. `cpu_ms` is
+the least time that the core itself was busy, whatever else the machine does. `bytes_per_pattern` counts what an effect
+has to read and write at least: with the bandwidth of a device it gives its ceiling.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,17 +39,21 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = read_arguments(
         __doc__.splitlines()[0],
         words,
-        {"--batch": {"type": int, "help": "patterns at a time (default: 128, on a GPU 16384)"}},
+        {
+            "--batch": {"type": int, "help": "patterns at a time (default: 128, on a GPU 16384)"},
+            "--store": {"type": Path, "help": "of qd-simulate, for the recipe instrument alone"},
+        },
     )
     torch.set_num_threads(1)
     keep_freed_memory()  # as training does
     device = torch.device(arguments.device.kind)
     batch = arguments.batch or (64 if arguments.quick else BATCH[arguments.device.kind])
     with tempfile.TemporaryDirectory() as folder:
-        store = small_store(Path(folder) / "store.zarr")
-        for name in ("instrument", "allara2024"):
+        store = open_store(arguments.store) if arguments.store else small_store(Path(folder) / "store.zarr")
+        for name in ("instrument",) if arguments.store else ("instrument", "allara2024"):
             recipe = build_recipe(config_of(name), store, device)
-            rows = read_rows(store, np.arange(store.n_samples), device)
+            some = np.sort(np.random.default_rng(0).permutation(store.n_samples)[:batch])
+            rows = read_rows(store, some, device)
             many = rows.take(torch.arange(batch, device=device) % len(rows))
             generator = torch.Generator(device).manual_seed(0)
             for effect, (work, arrays) in effects_of(recipe, many, generator).items():
@@ -63,10 +70,21 @@ def main(words: Sequence[str] | None = None) -> None:
                     },
                     result={
                         "patterns_per_s": batch / timing["median_s"],
+                        "cpu_ms": 1e3 * busy_seconds(work),
                         "bytes_per_pattern": 4 * len(store.q) * arrays,
                     },
                     timing=timing,
                 )
+
+
+def busy_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
+    """The least CPU time of some repeats."""
+    found = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        found.append(time.process_time() - start)
+    return min(found)
 
 
 def small_store(path: Path) -> Store:

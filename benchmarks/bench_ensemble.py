@@ -11,14 +11,12 @@ a machine that others use, too, it says more than the clock. Without --store, a 
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from bench_augmentation import config_of, small_store
+from bench_augmentation import busy_seconds, config_of, small_store
 from common import emit, measure, read_arguments
 
 from hpc.store import Store, open_store
@@ -99,16 +97,6 @@ def main(words: Sequence[str] | None = None) -> None:
                 },
                 timing=timing,
             )
-
-
-def busy_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    """The least CPU time of some repeats."""
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        found.append(time.process_time() - start)
-    return min(found)
 
 
 def samples(store: Store, n: int, device: torch.device, *, intensity: bool = False) -> Rows:
