@@ -152,8 +152,8 @@ class DotBasis:
         Args:
             variant_B: (B,) int64.
             log_volume_diameter_B: (B,) float32, ln(D_v/nm).
-            sigma_B: (B,) float32. Below that of `ranges` nodes begin not to resolve distributions: half of it costs 3e-4
-                of a pattern's peak, a quarter of it 3e-3 (spheres of experiment=production).
+            sigma_B: (B,) float32. Below that of `ranges` nodes begin not to resolve distributions: half of it costs
+                3e-4 of a pattern's peak, a quarter of it 3e-3 (spheres of experiment=production).
         """
         s2_B = torch.log1p(sigma_B**2)
         s_B = torch.sqrt(s2_B)

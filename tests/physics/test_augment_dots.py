@@ -147,7 +147,7 @@ def test_halo_is_that_of_the_simulation(main, basis) -> None:
     """Amplitudes go with the share of the surface: here such that every dot has the same."""
     amplitude, b = torch.tensor([0.1, -0.05, 0.03, 0.0]), 3.3
     world = World(basis, halo=1.0, halo_b=(b, b))
-    share = world.dots.surface_share(main)
+    share = world.dots.surface_share(main.numbers())
     got = world.patterns(main, world.values(3) | {"halo": amplitude / share})
     for sample in range(3):
         wanted = pattern(sample, motion={"halo": amplitude[:3].tolist(), "halo_b": b})
