@@ -80,9 +80,12 @@ def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("smoke") / "store.zarr")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def few_for_whitening() -> Iterator[None]:
-    """Networks whiten by what a thousand patterns say: enough for the sixty components of small ones."""
+    """Networks whiten by what a thousand patterns say: enough for the sixty components of small ones.
+
+    For one file: runs of other files are compared with those of the command line, which know nothing of it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qdml.trainer._WHITENING_PATTERNS", 1024)
         yield
