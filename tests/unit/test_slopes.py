@@ -19,12 +19,12 @@ FUNCTIONS = {
     "softmax": lambda x: torch.softmax(3 * x, dim=1) * C,
     "limits": lambda x: x.clamp(min=0.5, max=1.5) + torch.maximum(x, C + 0.5) + torch.where(x > 1, x, C),
     "addcmul": lambda x: C.addcmul(x, C) + x.addcmul(C, x, value=-2) + x.addcmul(C, C),
-    "joined": lambda x: torch.cat([x, C], dim=1).sum() * torch.stack([C, x]) + x.unflatten(1, (2, 2)).flatten(),
+    "joined": lambda x: torch.cat([x, C], dim=1)[:, :4] * torch.stack([C, x]).sum(dim=0),
+    "shapes": lambda x: x.unflatten(1, (2, 2)).flatten(1) * C + x.expand(2, 3, 4).mean(dim=0),
     "pieces": lambda x: x.split(1, dim=1)[2] * x.index_select(1, torch.tensor([3, 0])) + x.mT[:1].mT[:, [0]],
     "places": lambda x: x.gather(1, x.round().long()) + (x - x.floor()) + torch.cumprod(x, dim=1).flip(1),
     "transforms": lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=1) * 2, n=4, dim=1) * torch.zeros_like(x).add(x),
 }  # fmt: skip
-FUNCTIONS["joined"] = lambda x: torch.cat([x, C], dim=1)[:, :4] * torch.stack([C, x]).sum(dim=0)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
