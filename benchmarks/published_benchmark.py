@@ -26,7 +26,7 @@ from common import machine
 
 from hpc.device import select_device
 from hpc.store import open_store
-from qdml.answers import grid_probabilities, targets_of
+from qdml.answers import grid_probabilities, log_uniform_prior, targets_of
 from qdml.augmentation.allara import AllaraRecipe
 from qdml.augmentation.recipes import build_recipe
 from qdml.checkpoint import load_model, training_config
@@ -174,7 +174,7 @@ def answer_cell(
     ratio = rmse_over_bound(deviation, bound.diagonal(dim1=1, dim2=2).sqrt())
     score(
         "refine",
-        grid.marginals(grid_probabilities(fitted.posterior, grid.targets)),
+        grid.marginals(grid_probabilities(fitted.posterior, grid.targets, log_uniform_prior)),
         seconds,
         rmse_over_bound=ratio.tolist(),
         chi2=float(fitted.chi2.mean()),
@@ -195,7 +195,7 @@ def network_answers(
     q = torch.linspace(card["q"]["min"], card["q"]["max"], card["q"]["size"], dtype=torch.float64)
     outputs = module(network_input(observation, q, config.network.input))
     if isinstance(outputs, GaussianMixture):
-        return grid.marginals(grid_probabilities(outputs.to(torch.float64), grid.targets))
+        return grid.marginals(grid_probabilities(outputs.to(torch.float64), grid.targets, log_uniform_prior))
     p = class_probabilities(outputs, config.classes)
     return {"diameter": p["diameter_nm"], "sigma": p["sigma"]}
 
