@@ -73,7 +73,7 @@ def test_of_several_starts_the_best_is_kept(measured, found) -> None:
     hopeless = torch.tensor([0.75, -1.3, 0.005]).expand(6, 3)
     starts = torch.stack([hopeless, start[few]])
     both = refine(recipe, observation.take(few), setting.take(few), starts, prior=prior())
-    # Searches end when 0.2 of χ² is all that is left to win.
+    # Searches end where main parameters stand still; latents may have a little of χ² left to win.
     assert bool((both.cost <= found.cost[few] + 0.5).all())
 
 
@@ -85,8 +85,10 @@ def test_scale_and_batch_size_change_nothing(measured, found) -> None:
         intensity=7 * one.intensity, noise=7 * one.noise, mask=one.mask, conditions=one.conditions
     )
     again = refine(recipe, scaled, setting.take(few), start[few], prior=prior(), rows=2)
-    # Rounding of float32 decides little: a standard error is 1e-2 and more.
-    assert torch.allclose(again.values, found.values[few], atol=1e-3)
+    # Rounding of float32 decides little: a hundredth of a standard error.
+    variance = found.posterior.moments()[1][few].diagonal(dim1=1, dim2=2)
+    off = (again.values - found.values[few]).abs()
+    assert bool((off[:, :3] < 0.01 * variance.sqrt()).all())
     assert torch.allclose(again.intensity, 7 * found.intensity[few], rtol=1e-4)
 
 
