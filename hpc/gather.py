@@ -9,7 +9,7 @@ from typing import Any
 
 import array_api_compat
 
-__all__ = ["constant", "gather", "plus_product", "plus_times"]
+__all__ = ["constant", "gather", "plus_product"]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
@@ -41,43 +41,35 @@ def gather(y: Array, index: Array) -> Array:
 
     Args:
         y: (..., n).
-        index: int64, 0 to n - 1: (m,) for the same positions in all rows; (..., m) with the batch axes of y, or any
-            where y is one row.
+        index: whole numbers, 0 to n - 1: (m,) for the same positions in all rows; (..., m) with the batch axes of y, or
+            any where y is one row.
 
     Returns:
         (..., m).
     """
-    if index.ndim == 1:
-        return array_api_compat.array_namespace(y).take(y, index, axis=-1)
+    # The standard's functions wrap negative indices, which in torch costs ten times the gathering itself.
+    torch = array_api_compat.is_torch_array(y)
     if y.ndim == 1:
-        return y[index]
-    # The standard's function wraps negative indices, which in torch costs ten times the gathering itself.
-    if array_api_compat.is_torch_array(y):
+        return y.index_select(0, index.reshape(-1)).reshape(index.shape) if torch else y[index]
+    if index.ndim == 1:
+        return (
+            y.index_select(-1, index)
+            if torch
+            else array_api_compat.array_namespace(y).take(y, index, axis=-1)
+        )
+    if torch:
         return y.gather(-1, index)
     return array_api_compat.array_namespace(y).take_along_axis(y, index, axis=-1)
 
 
-def plus_product(z: Array, x: Array, y: Array) -> Array:
+def plus_product(z: Array, x: Array, y: Array | float) -> Array:
     """Sum z + x y, in one pass over memory where torch can.
 
     Args:
         z: (..., n).
         x: broadcasts with it.
-        y: the same.
+        y: the same, or a number.
     """
-    if array_api_compat.is_torch_array(z):
-        return z.addcmul(x, y)
-    return z + x * y
-
-
-def plus_times(z: Array, x: Array, factor: float) -> Array:
-    """Sum z + factor x, in one pass over memory where torch can.
-
-    Args:
-        z: (..., n).
-        x: broadcasts with it.
-        factor: a number.
-    """
-    if array_api_compat.is_torch_array(z):
-        return z.add(x, alpha=factor)
-    return z + factor * x
+    if not array_api_compat.is_torch_array(z):
+        return z + x * y
+    return z.add(x, alpha=y) if isinstance(y, int | float) else z.addcmul(x, y)

@@ -20,6 +20,7 @@ Symbols: Q, q [Å⁻¹], λ_l, w_l wavelength [Å] and weight of line l, λ_0 th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import constant, gather, plus_product, plus_times
+from hpc.gather import constant, gather, plus_product
 from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
@@ -60,7 +61,8 @@ def interpolate(y: Array, position: Array) -> Array:
     xp = array_api_compat.array_namespace(y, position)
     position = xp.clip(position, min=0, max=y.shape[-1] - 1)
     nearest = xp.round(position)
-    return _read(xp, _polynomials(xp, y), xp.astype(nearest, xp.int64), position - nearest)
+    polynomials = _Polynomials(xp, y)
+    return polynomials.read(polynomials.start + xp.astype(nearest, xp.int32), position - nearest)
 
 
 def seen(
@@ -90,45 +92,59 @@ def seen(
             "a source needs as many weights as wavelengths, at least one, "
             f"got {len(wavelengths)} wavelengths and {len(weights)} weights"
         )
-    no_shift = isinstance(shift, int | float) and shift == 0
     xp = array_api_compat.array_namespace(y, q)
     n = y.shape[-1]
     step = (q[-1] - q[0]) / (n - 1)
-    point = xp.arange(n, dtype=xp.int64, device=array_api_compat.device(y))
-    polynomials = _polynomials(xp, y)
+    point = xp.arange(n, dtype=xp.int32, device=array_api_compat.device(y))
+    below, above = -xp.astype(point, q.dtype), xp.astype(n - 1 - point, q.dtype)
+    polynomials = _Polynomials(xp, y)
+    place = polynomials.start + point
+    shown = (xp.zeros_like(q) + shift if isinstance(shift, int | float) else shift) / step
     total = None
     for wavelength, weight in zip(wavelengths, weights, strict=True):
-        ratio = wavelengths[0] / wavelength
-        if no_shift and isinstance(ratio, float) and ratio == 1:
-            term = y
-        else:
-            # Counted from each point of the grid, so that float32 keeps its digits for the fraction.
-            offset = q * ((ratio - 1) / step) + shift * (ratio / step)
-            offset = xp.clip(offset, min=-xp.astype(point, q.dtype), max=xp.astype(n - 1 - point, q.dtype))
-            nearest = xp.round(offset)
-            term = _read(xp, polynomials, xp.astype(nearest, xp.int64) + point, offset - nearest)
-        if total is None:
-            total = weight * term
-        elif isinstance(weight, int | float):
-            total = plus_times(total, term, weight)
-        else:
-            total = plus_product(total, weight, term)
+        # Counted from each point of the grid, so that float32 keeps its digits for the fraction.
+        offset = shown
+        if total is not None:
+            ratio = wavelengths[0] / wavelength
+            offset = plus_product(q * ((ratio - 1) / step), shown, ratio)
+        offset = xp.clip(offset, min=below, max=above)
+        nearest = xp.round(offset)
+        term = polynomials.read(place + xp.astype(nearest, xp.int32), offset - nearest)
+        total = weight * term if total is None else plus_product(total, term, weight)
     return total
 
 
-def _polynomials(xp: Any, y: Array) -> list[Array]:
-    """Coefficients of 1, t, ..., t⁴ about each point, (..., q) each; the ends are continued by reflection."""
-    n = y.shape[-1]
-    if n < 4:
-        raise ValueError(f"interpolation needs at least 4 points, got {n}")
-    pad = min(_PAD, n - 1)
-    length = fft_length(n + 2 * pad)
-    spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
-    waves = constant(_waves, length, like=spectrum)
-    return [
-        y,
-        *(xp.fft.irfft(spectrum * waves[p], n=length, axis=-1)[..., pad : pad + n] for p in range(_DEGREE)),
-    ]
+class _Polynomials:
+    """Polynomials about each point of patterns, whose ends are continued by reflection."""
+
+    def __init__(self, xp: Any, y: Array) -> None:
+        n, batch = y.shape[-1], y.shape[:-1]
+        if n < 4:
+            raise ValueError(f"interpolation needs at least 4 points, got {n}")
+        pad = min(_PAD, n - 1)
+        length = fft_length(n + 2 * pad)
+        ends = continued(xp, y, pad, length)
+        spectrum = xp.fft.rfft(ends, axis=-1)
+        waves = constant(_waves, length, like=spectrum)
+        higher = [xp.fft.irfft(spectrum * waves[p], n=length, axis=-1) for p in range(_DEGREE)]
+        # All rows one behind the other: one index says row and point.
+        self._coefficients = [xp.reshape(a, (-1,)) for a in (ends, *higher)]
+        row = xp.arange(math.prod(batch), dtype=xp.int32, device=array_api_compat.device(y))
+        #: (..., 1) int32: the index of each row's first point.
+        self.start = xp.reshape(row * length + pad, (*batch, 1))
+
+    def read(self, index: Array, t: Array) -> Array:
+        """(..., q') values between points.
+
+        Args:
+            index: (..., q') int32 of the nearest points: their number, behind the `start` of their row.
+            t: (..., q') distance from them in points, -1/2 to 1/2.
+        """
+        *others, highest = self._coefficients
+        total = gather(highest, index)
+        for a in reversed(others):
+            total = plus_product(gather(a, index), total, t)
+        return total
 
 
 @lru_cache(maxsize=16)
@@ -140,23 +156,3 @@ def _waves(length: int) -> np.ndarray:
     closest = np.linalg.lstsq(t[:, None] ** np.arange(1, _DEGREE + 1), waves - 1, rcond=None)[0]
     fall = np.clip((2 * frequency - _FALL) / (1 - _FALL), 0, 1)
     return np.asarray(closest * (0.5 + 0.5 * np.cos(np.pi * fall)))
-
-
-def _read(xp: Any, polynomials: list[Array], nearest: Array, t: Array) -> Array:
-    """Values between points.
-
-    Args:
-        xp: namespace.
-        polynomials: of `_polynomials`.
-        nearest: (..., q') int64, the grid point nearest to each position.
-        t: (..., q') distance from it, -1/2 to 1/2.
-    """
-    batch, width = polynomials[0].shape[:-1], polynomials[0].shape[-1]
-    if batch and nearest.ndim > 1 and batch != nearest.shape[:-1]:
-        both = np.broadcast_shapes(batch, nearest.shape[:-1])
-        polynomials = [xp.broadcast_to(a, (*both, width)) for a in polynomials]
-        nearest = xp.broadcast_to(nearest, (*both, nearest.shape[-1]))
-    total = gather(polynomials[-1], nearest)
-    for a in reversed(polynomials[:-1]):
-        total = plus_product(gather(a, nearest), total, t)
-    return total

@@ -39,7 +39,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import constant, plus_product, plus_times
+from hpc.gather import constant, plus_product
 from hpc.instrument.angles import cos_theta, sin_theta
 from hpc.instrument.ends import continued, fft_length
 
@@ -199,10 +199,9 @@ def broaden(
             total = seen
             continue
         exponent = (square * r) * r if gamma is None else (square * r - gamma) * r
-        if isinstance(exponent, float):
-            total = plus_times(total, seen, math.exp(exponent))
-        else:
-            total = plus_product(total, seen, xp.exp(exponent))
+        total = plus_product(
+            total, seen, math.exp(exponent) if isinstance(exponent, float) else xp.exp(exponent)
+        )
     return total
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from hpc.gather import plus_product, plus_times
+from hpc.gather import plus_product
 from hpc.instrument.counts import counting_sigma, peak_scale
 from hpc.instrument.ends import continued, fft_length
 from hpc.instrument.lines import seen
@@ -344,6 +344,6 @@ def test_products_are_added_alike_everywhere() -> None:
     z, x, y = (np.random.default_rng(seed).normal(size=(3, 5)) for seed in range(3))
     wanted = z + x * y[:, :1], z - 2.5 * x
     for make in (np.asarray, torch.tensor):
-        got = plus_product(make(z), make(x), make(y[:, :1])), plus_times(make(z), make(x), -2.5)
+        got = plus_product(make(z), make(x), make(y[:, :1])), plus_product(make(z), make(x), -2.5)
         for one, other in zip(got, wanted, strict=True):
             assert np.asarray(one) == pytest.approx(other, rel=1e-14)
