@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat
+import numpy as np
+
+from hpc.gather import constant
 
 __all__ = ["continued", "fft_length"]
 
@@ -31,17 +33,23 @@ def continued(xp: Any, y: Array, pad: int, length: int) -> Array:
 
     Args:
         xp: namespace of y.
-        y: (..., q).
+        y: (..., q) floating.
         pad: points by which either end is continued, at most q - 1.
         length: of the period, at least q + 2 pad.
 
     Returns:
-        (..., length), y from the index `pad` on.
+        (..., length), y and the way back to its beginning.
     """
     n = y.shape[-1]
-    left = 2 * y[..., :1] - xp.flip(y[..., 1 : pad + 1], axis=-1)
-    right = 2 * y[..., -1:] - xp.flip(y[..., n - 1 - pad : n - 1], axis=-1)
-    rest = length - n - 2 * pad
-    way = (xp.arange(rest, dtype=y.dtype, device=array_api_compat.device(y)) + 1) / (rest + 1)
-    back = right[..., -1:] + (left[..., :1] - right[..., -1:]) * way
-    return xp.concat([left, y, right, back], axis=-1)
+    ends = xp.concat([y[..., n - 1 - pad :], y[..., : pad + 1]], axis=-1)
+    return xp.concat([y, ends @ constant(_way_back, pad, length - n, like=y)], axis=-1)
+
+
+def _way_back(pad: int, m: int) -> np.ndarray:
+    """(2 pad + 2, m) float64: last and first pad + 1 points of a pattern @ matrix are the m points behind it."""
+    j = np.arange(pad)
+    behind = np.zeros((2 * pad + 2, pad))
+    behind[pad], behind[pad - 1 - j, j] = 2, -1
+    before = behind[::-1, ::-1]
+    way = np.arange(1, m - 2 * pad + 1) / (m - 2 * pad + 1)
+    return np.concatenate([behind, behind[:, -1:] * (1 - way) + before[:, :1] * way, before], axis=1)

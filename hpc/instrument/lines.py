@@ -131,7 +131,7 @@ class _Polynomials:
         self._coefficients = [xp.reshape(a, (-1,)) for a in (ends, *higher)]
         row = xp.arange(math.prod(batch), dtype=xp.int32, device=array_api_compat.device(y))
         #: (..., 1) int32: the index of each row's first point.
-        self.start = xp.reshape(row * length + pad, (*batch, 1))
+        self.start = xp.reshape(row * length, (*batch, 1))
 
     def read(self, index: Array, t: Array) -> Array:
         """(..., q') values between points.

@@ -194,7 +194,7 @@ def broaden(
     square = -0.5 * sigma**2
     total = None
     for index, r in enumerate(distances):
-        seen = xp.fft.irfft(spectrum * parts[index], n=length, axis=-1)[..., pad : pad + n]
+        seen = xp.fft.irfft(spectrum * parts[index], n=length, axis=-1)[..., :n]
         if total is None:
             total = seen
             continue

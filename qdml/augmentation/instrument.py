@@ -8,7 +8,8 @@
 
 One noise cell per instrument. Dots have the form factors of the photon energy of their pattern.
 
-Symbols: B pattern, Q point of the grid, G point of the crystal's grid, P point of the grid of what is smooth.
+Symbols: B pattern, Q point of the grid, G point of the crystal's grid, C point of the coarse grid of
+instruments, P of that of surroundings.
 """
 
 from __future__ import annotations
@@ -181,9 +182,9 @@ class InstrumentRecipe(StagedRecipe):
         unknown, optics = stage.unknown, self._optics
         spread_B1 = stage(self._texture, unknown("texture_spread"), setting=setting)
         dots_BG = self._dots.staged(stage, variant_B, setting.energy_kev, spread_B1)
-        shift_BG = stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting)
-        shift_BG = stage(optics.strained, shift_BG, unknown("strain"))
-        lines_BG = stage.linear(optics.lines, dots_BG, shift_BG, instrument_B=setting.instrument)
+        shift_BC = stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting)
+        shift_BC = stage(optics.strained, shift_BC, unknown("strain"))
+        lines_BG = stage.linear(optics.lines, dots_BG, shift_BC, instrument_B=setting.instrument)
         widths = stage(optics.widths, unknown("resolution"), setting=setting)
         shown_BQ = stage.linear(optics.broad, lines_BG, widths)
         factors = stage(optics.factors, unknown("mu_r"), setting=setting)

@@ -64,7 +64,7 @@ class View:
     instrument: torch.Tensor
     """(B,) int64."""
     shift: torch.Tensor
-    """(B, G) ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
+    """(B, C) ΔQ [Å⁻¹]: what is shown at Q is the pattern at Q + ΔQ."""
     sigma: torch.Tensor
     """(B, K) standard deviation of the resolution's Gaussian [Å⁻¹] at the points of `Resolution`."""
     gamma: torch.Tensor | None
@@ -293,7 +293,7 @@ class Optics:
         )
 
     def shift(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> torch.Tensor:
-        """(B, G) ΔQ of `View`, of zero error and displacement."""
+        """(B, C) ΔQ of `View`, of zero error and displacement."""
         instrument_B, q_C, wavelength_B1 = (
             setting.instrument,
             self._coarse_C,
@@ -313,7 +313,7 @@ class Optics:
             + capillary_shift(q_C, wavelength_B1, axis_B1, 0.0, own["radius"])
             * (1 - own["panel"] * (1 - torch.cos(angle_BC)))
         )
-        return shift_BC @ self._spline_CG
+        return shift_BC
 
     def widths(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> tuple[torch.Tensor, ...]:
         """Widths of `View`, of the true resolution over the stated one."""
@@ -391,25 +391,26 @@ class Optics:
             view: how they are seen.
             strain_B1: ε of the crystal.
         """
-        shift_BG = self.strained(view.shift, {"strain": strain_B1[:, 0]})
+        shift_BC = self.strained(view.shift, {"strain": strain_B1[:, 0]})
         widths = (view.sigma,) if view.gamma is None else (view.sigma, view.gamma)
-        return self.broad(self.lines(dots_BG, shift_BG, instrument_B=view.instrument), widths)
+        return self.broad(self.lines(dots_BG, shift_BC, instrument_B=view.instrument), widths)
 
-    def strained(self, shift_BG: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(B, G) the shift of `View` and that of strain, (Q + ΔQ)(1 + ε) - Q."""
-        return shift_BG + values["strain"][:, None] * (self._crystal_q + shift_BG)
+    def strained(self, shift_BC: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(B, C) the shift of `View` and that of strain, (Q + ΔQ)(1 + ε) - Q."""
+        return shift_BC + values["strain"][:, None] * (self._coarse_C + shift_BC)
 
     def lines(
-        self, dots_BG: torch.Tensor, shift_BG: torch.Tensor, *, instrument_B: torch.Tensor
+        self, dots_BG: torch.Tensor, shift_BC: torch.Tensor, *, instrument_B: torch.Tensor
     ) -> torch.Tensor:
         """(..., B, G) dots through the lines of the radiation, at shifted positions."""
-        return seen(
+        found: torch.Tensor = seen(
             dots_BG,
             self._crystal_q,
             self._ratio_IL[instrument_B].split(1, dim=1),
             self._weight_IL[instrument_B].split(1, dim=1),
-            shift_BG,
+            shift_BC @ self._spline_CG,
         )
+        return found
 
     def broad(self, lines_BG: torch.Tensor, widths: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """(..., B, Q) with the instrument's resolution."""

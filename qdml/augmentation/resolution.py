@@ -97,7 +97,7 @@ class Resolution:
             exponent = self._square * sigma_BK[:, k : k + 1] ** 2
             if gamma_BK is not None:
                 exponent = exponent.addcmul(self._r, gamma_BK[:, k : k + 1], value=-1)
-            folded = torch.fft.irfft(spectrum * torch.exp(exponent), n=length, dim=-1)[..., pad : pad + n]
+            folded = torch.fft.irfft(spectrum * torch.exp(exponent), n=length, dim=-1)[..., :n]
             total = folded * weight_G if total is None else total.addcmul(folded, weight_G)
         assert total is not None
         return total
