@@ -9,7 +9,7 @@ from typing import Any
 
 import array_api_compat
 
-__all__ = ["constant", "gather", "plus_product"]
+__all__ = ["constant", "gather", "plus_product", "plus_rows", "rows_of_weight"]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
@@ -73,3 +73,33 @@ def plus_product(z: Array, x: Array, y: Array | float) -> Array:
     if not array_api_compat.is_torch_array(z):
         return z + x * y
     return z.add(x, alpha=y) if isinstance(y, int | float) else z.addcmul(x, y)
+
+
+def rows_of_weight(weight: Array | float, like: Array) -> Array | None:
+    """(r,) int64 rows whose weight is not 0; None for all of them, and on a GPU, which would have to wait.
+
+    Args:
+        weight: number, or (..., 1).
+        like: (..., n, m); None for any but n weights.
+    """
+    if isinstance(weight, int | float) or weight.ndim != 2 or like.shape[-2:-1] != weight.shape[:1]:
+        return None
+    xp = array_api_compat.array_namespace(weight)
+    if str(array_api_compat.device(weight)) != "cpu" or xp.all(weight != 0):
+        return None
+    return xp.nonzero(weight[:, 0])[0]
+
+
+def plus_rows(z: Array, x: Array, rows: Array) -> Array:
+    """Sum of z and, in some of its rows, of x.
+
+    Args:
+        z: (..., n, m).
+        x: (..., r, m).
+        rows: (r,) int64.
+    """
+    if array_api_compat.is_torch_array(z):
+        return z.index_add(-2, rows, x)
+    total = array_api_compat.array_namespace(z).asarray(z, copy=True)
+    total[..., rows, :] += x
+    return total

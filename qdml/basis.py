@@ -184,12 +184,12 @@ class DotBasis:
             modes_BM = torch.cat([m * modes for m, (_, modes) in zip(mine_VB1, found, strict=True)], dim=1)
             return means_BR, modes_BM @ self._stacked_MG
         order = torch.argsort(variant_B)
-        groups = survive_BJ[order].split(torch.bincount(variant_B, minlength=n).tolist())
+        groups = survive_BJ.index_select(0, order).split(torch.bincount(variant_B, minlength=n).tolist())
         back = torch.argsort(order)
         found = [self._means(variant, group) for variant, group in enumerate(groups)]
         means_BR = torch.cat([means for means, _ in found])
         partial_BG = torch.cat([modes @ own for (_, modes), own in zip(found, self._modes_MG, strict=True)])
-        return means_BR[back], partial_BG[back]
+        return means_BR.index_select(0, back), partial_BG.index_select(0, back)
 
     def _means(self, variant: int, survive_BJ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, A + C) sites and near pairs, and (B, M) coefficients of modes, per atom: of one variant."""

@@ -21,7 +21,7 @@ import array_api_compat
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from hpc.gather import constant
+from hpc.gather import constant, plus_product
 
 __all__ = ["MU_R_MAX", "capillary_absorption"]
 
@@ -45,10 +45,14 @@ def capillary_absorption(two_theta: Array, mu_r: Array | float) -> Array:
     xp = array_api_compat.array_namespace(two_theta)
     where = {"dtype": two_theta.dtype, "device": array_api_compat.device(two_theta)}
     mu = xp.clip(mu_r if hasattr(mu_r, "shape") else xp.asarray(mu_r, **where), max=MU_R_MAX)
-    angle = xp.stack(_chebyshev(-xp.cos(two_theta), _DEGREE_ANGLE), axis=-1)  # 2 sin²θ - 1
     strength = xp.stack(_chebyshev(mu * (2 / MU_R_MAX) - 1, _DEGREE_MU), axis=-1)
-    table = constant(_coefficients, like=two_theta)
-    return xp.exp(mu * xp.sum(angle * (strength @ table), axis=-1))
+    series = strength @ constant(_coefficients, like=two_theta)
+    # The sum of the series in 2 sin²θ - 1 by Clenshaw's recurrence, which keeps two numbers of each point.
+    twice = -2 * xp.cos(two_theta)
+    last, total = series[..., -1], plus_product(series[..., -2], twice, series[..., -1])
+    for n in range(_DEGREE_ANGLE - 2, 0, -1):
+        last, total = total, plus_product(series[..., n] - last, twice, total)
+    return xp.exp(mu * (series[..., 0] - last + twice / 2 * total))
 
 
 def _chebyshev(x: Array, degree: int) -> list[Array]:

@@ -28,7 +28,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.gather import constant, gather, plus_product
+from hpc.gather import constant, gather, plus_product, plus_rows, rows_of_weight
 from hpc.instrument.ends import continued, fft_length
 
 __all__ = ["interpolate", "seen"]
@@ -100,18 +100,31 @@ def seen(
     polynomials = _Polynomials(xp, y)
     place = polynomials.start + point
     shown = (xp.zeros_like(q) + shift if isinstance(shift, int | float) else shift) / step
-    total = None
-    for wavelength, weight in zip(wavelengths, weights, strict=True):
-        # Counted from each point of the grid, so that float32 keeps its digits for the fraction.
-        offset = shown
-        if total is not None:
-            ratio = wavelengths[0] / wavelength
-            offset = plus_product(q * ((ratio - 1) / step), shown, ratio)
+
+    def read(place: Array, offset: Array) -> Array:
         offset = xp.clip(offset, min=below, max=above)
         nearest = xp.round(offset)
-        term = polynomials.read(place + xp.astype(nearest, xp.int32), offset - nearest)
-        total = weight * term if total is None else plus_product(total, term, weight)
+        return polynomials.read(place + xp.astype(nearest, xp.int32), offset - nearest)
+
+    # Offsets count from each point of the grid, so that float32 keeps its digits for the fraction.
+    total = weights[0] * read(place, shown)
+    for wavelength, weight in zip(wavelengths[1:], weights[1:], strict=True):
+        rows = rows_of_weight(weight, total)
+        if rows is not None and not len(rows):
+            continue
+        ratio, weight, shown_here, place_here = (
+            _some(xp, one, rows) for one in (wavelengths[0] / wavelength, weight, shown, place)
+        )
+        term = read(place_here, plus_product(q * ((ratio - 1) / step), shown_here, ratio))
+        total = plus_product(total, term, weight) if rows is None else plus_rows(total, weight * term, rows)
     return total
+
+
+def _some(xp: Any, one: Array | float, rows: Array | None) -> Array | float:
+    """Some rows of (..., n, m), or what is the same for all of them."""
+    if rows is None or isinstance(one, int | float) or one.ndim < 2 or one.shape[-2] == 1:
+        return one
+    return xp.take(one, rows, axis=-2)
 
 
 class _Polynomials:

@@ -178,6 +178,7 @@ class Dots:
             device=device,
             dtype=dtype,
         )
+        self._rest_XG = torch.cat([self._near.matrix_JG, self._matrix_NG])
         self._near_pairs = [list(pair_of)[index] for index in self._near.elements]
         self._first = float(distances[0])
         self._distance_C = to_device(basis.near_distance)
@@ -197,7 +198,8 @@ class Dots:
         divisor = np.gcd.reduce(found.hkl, axis=1)
         within = {tuple(int(i) for i in hkl) for hkl in found.hkl // divisor[:, None]}
         chosen = [index for index, label in enumerate(labels) if label in within]
-        self._groups_RG = to_device(groups[chosen])
+        # The last is the whole of what scatters coherently.
+        self._groups_RG = to_device(np.concatenate([groups[chosen], np.ones((1, len(q)))]))
         space.uniform("texture_spread", amplitude_of="texture")
         space.normal("texture", len(chosen))
         return self._near.points
@@ -224,8 +226,8 @@ class Dots:
             self.averages, stage.unknown("log_volume_diameter", "sigma"), variant_B=main.variant
         )
         atoms = stage(self.atoms, stage.unknown("strain", "b_scale"), energy_B1=energy_B1)
-        smooth_BKG = self.smooth(atoms, shares)
-        return smooth_BKG[:, 0] + _sum_of_products(smooth_BKG[:, 1:], partial)
+        smooth_BKN = self.smooth(atoms, shares)
+        return self._with_pairs(smooth_BKN[:, 0] @ self._matrix_NG, smooth_BKN[:, 1:], partial)
 
     def staged(self, stage: Stages, variant_B: torch.Tensor, energy_B1: torch.Tensor, texture_B1: Any) -> Any:
         """The same for real dots, with the unknowns of `stage`: main parameters and latents.
@@ -240,8 +242,8 @@ class Dots:
         partial, shares, near = stage(self.averages, size, variant_B=variant_B)
         surface_B1 = stage(self.surface_share, size)
         atoms = stage(self.atoms, stage.unknown("strain", "b_scale", "b_ratio"), energy_B1=energy_B1)
-        smooth_BKG = stage(self.smooth, atoms, shares, surface_B1, stage.unknown("surface_b"))
-        moving_BG = stage(
+        smooth_BKN = stage(self.smooth, atoms, shares, surface_B1, stage.unknown("surface_b"))
+        moving_BJ = stage(
             self.motion,
             atoms,
             near,
@@ -249,7 +251,7 @@ class Dots:
             stage.unknown("correlation", "correlation_fall", "correlation_law"),
             stage.unknown("halo", "halo_b"),
         )
-        return stage(self.total, smooth_BKG, partial, moving_BG, texture_B1, stage.unknown("texture"))
+        return stage(self.total, smooth_BKN, partial, moving_BJ, texture_B1, stage.unknown("texture"))
 
     def averages(
         self, size: Mapping[str, torch.Tensor], *, variant_B: torch.Tensor
@@ -298,9 +300,9 @@ class Dots:
         surface_B1: torch.Tensor | None = None,
         values: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """(B, 1 + 1 + P, G) smooth functions: the self term Σ x S, what of it is Bragg, factors of P_ab.
+        """(B, 1 + 1 + P, N) smooth functions: the self term Σ x S without Bragg, what of it is Bragg, factors of P_ab.
 
-        Perfect dots, which have no values, have no second: (B, 1 + P, G).
+        Perfect dots, which have no values, have the whole self term in the first and no second: (B, 1 + P, N).
         """
         real_BEX, imaginary_BE1, alone_BEX, b_BA, shrink_B1 = atoms
         # Amplitudes of kinds at the nodes, and as their vibrations leave them.
@@ -318,15 +320,13 @@ class Dots:
             1, second
         ) + damped_im_BAN.index_select(1, first) * damped_im_BAN.index_select(1, second)
         if values is None or surface_B1 is None:
-            return torch.cat([self_BN[:, None], pair_BPN], dim=1) @ self._matrix_NG
+            return torch.cat([self_BN[:, None], pair_BPN], dim=1)
         assert self._config is not None
         extra_B1 = between(values["surface_b"], *self._config.surface_b) * shrink_B1
         m2_B1N = ((1 - surface_B1 * (1 - torch.exp(-extra_B1 * self._s2_N))) ** 2)[:, None]
         # Of the Bragg part: pairs, and what of the self term belongs to the mean structure.
-        bragg_self_B1N = (sites_BA1 * (damped_BAN**2 + damped_im_BAN**2)).sum(dim=1, keepdim=True)
-        return (
-            torch.cat([self_BN[:, None], m2_B1N * bragg_self_B1N, m2_B1N * pair_BPN], dim=1) @ self._matrix_NG
-        )
+        bragg_self_B1N = m2_B1N * (sites_BA1 * (damped_BAN**2 + damped_im_BAN**2)).sum(dim=1, keepdim=True)
+        return torch.cat([self_BN[:, None] - bragg_self_B1N, bragg_self_B1N, m2_B1N * pair_BPN], dim=1)
 
     def motion(
         self,
@@ -336,7 +336,7 @@ class Dots:
         correlation: Mapping[str, torch.Tensor],
         halo: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """(B, G) what correlated motion and halo add."""
+        """(B, J) what correlated motion and halo add."""
         config = self._config
         assert config is not None
         real_BEX, imaginary_BE1, _, b_BA, shrink_B1 = atoms
@@ -353,27 +353,33 @@ class Dots:
             base_BC * (1 - self.correlation(correlation)),
             base_BC,
             halo_BH,
-            halo_b_B1.expand(-1, halo_BH.shape[1]),
+            halo_b_B1,
             form,
         )
 
     def total(
         self,
-        smooth_BKG: torch.Tensor,
+        smooth_BKN: torch.Tensor,
         partial_BPG: torch.Tensor,
-        moving_BG: torch.Tensor,
+        moving_BJ: torch.Tensor,
         texture_B1: torch.Tensor,
         values: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """(B, G) everything, with the gains of the directions."""
-        pairs_BG = _sum_of_products(smooth_BKG[:, 2:], partial_BPG)
-        gains_BR = torch.exp(texture_B1 * values["texture"]) - 1
-        return (
-            smooth_BKG[:, 0]
-            + pairs_BG
-            + moving_BG
-            + (gains_BR @ self._groups_RG) * (pairs_BG + smooth_BKG[:, 1])
+        rest_BG = torch.cat([moving_BJ, smooth_BKN[:, 0]], dim=1) @ self._rest_XG
+        bragg_BG = self._with_pairs(smooth_BKN[:, 1] @ self._matrix_NG, smooth_BKN[:, 2:], partial_BPG)
+        gains_BR = torch.cat(
+            [torch.exp(texture_B1 * values["texture"]) - 1, torch.ones_like(texture_B1)], dim=1
         )
+        return torch.addcmul(rest_BG, gains_BR @ self._groups_RG, bragg_BG)
+
+    def _with_pairs(
+        self, self_BG: torch.Tensor, factors_BPN: torch.Tensor, partial_BPG: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, G) a self term and Σ_P of products; of one pair at a time, whose factor stays in the cache."""
+        for pair in range(partial_BPG.shape[1]):
+            self_BG = torch.addcmul(self_BG, factors_BPN[:, pair] @ self._matrix_NG, partial_BPG[:, pair])
+        return self_BG
 
     def correlation(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(B, C) correlation of every column: between the two laws, which agree at the first shell."""
@@ -387,11 +393,3 @@ class Dots:
         by_shell_BC = torch.cat(falls, dim=1) @ self._hat_SC
         smooth_BC = smooth_correlation(self._distance_C, self._first * first_B1)
         return smooth_BC + values["correlation_law"] * (by_shell_BC - smooth_BC)
-
-
-def _sum_of_products(factors_BPG: torch.Tensor, partial_BPG: torch.Tensor) -> torch.Tensor:
-    """(B, G) Σ_P of products."""
-    total_BG = factors_BPG[:, 0] * partial_BPG[:, 0]
-    for pair in range(1, partial_BPG.shape[1]):
-        total_BG = torch.addcmul(total_BG, factors_BPG[:, pair], partial_BPG[:, pair])
-    return total_BG

@@ -25,7 +25,7 @@ from qdml.augmentation.config import InstrumentRecipeConfig
 from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace, log_between, smooth_modes
 from qdml.augmentation.mixing import shares
-from qdml.augmentation.optics import Optics, windows
+from qdml.augmentation.optics import Geometry, Optics, windows
 from qdml.augmentation.ranges import Ranges
 from qdml.augmentation.recipe import Expected, Setting, StagedRecipe
 from qdml.augmentation.stages import Stages
@@ -151,7 +151,7 @@ class InstrumentRecipe(StagedRecipe):
         total_BQ, dots_BQ, around = scene
         mean_B1 = masked_mean(total_BQ, setting.mask)
         intensity_BQ = total_BQ / mean_B1
-        counting = self._optics.counting(setting)
+        counting = self._optics.counting(setting, self._optics.geometry(setting))
         peak_B1 = (intensity_BQ * counting["per_step"] * setting.mask).amax(dim=1, keepdim=True)
 
         def parts() -> Mapping[str, torch.Tensor]:
@@ -180,19 +180,27 @@ class InstrumentRecipe(StagedRecipe):
             (B, Q) the whole, (B, Q) dots, name -> (B, P) surroundings, of any mean.
         """
         unknown, optics = stage.unknown, self._optics
+        geometry = optics.geometry(setting)
         spread_B1 = stage(self._texture, unknown("texture_spread"), setting=setting)
         dots_BG = self._dots.staged(stage, variant_B, setting.energy_kev, spread_B1)
-        shift_BC = stage(optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting)
+        shift_BC = stage(
+            optics.shift, unknown("zero_deg", "displacement_mm"), setting=setting, geometry=geometry
+        )
         shift_BC = stage(optics.strained, shift_BC, unknown("strain"))
         lines_BG = stage.linear(optics.lines, dots_BG, shift_BC, instrument_B=setting.instrument)
         widths = stage(optics.widths, unknown("resolution"), setting=setting)
         shown_BQ = stage.linear(optics.broad, lines_BG, widths)
-        factors = stage(optics.factors, unknown("mu_r"), setting=setting)
+        factors = stage(optics.factors, unknown("mu_r"), setting=setting, geometry=geometry)
         fraction_B1 = stage(self._fraction, unknown("fraction"), setting=setting)
         error = unknown("model_error_size", "model_error")
         dots_BQ = stage(self._of_dots, shown_BQ, factors, fraction_B1, error, setting=setting)
         around = stage(
-            self._around, unknown(*self._surroundings.latents), factors, fraction_B1, setting=setting
+            self._around,
+            unknown(*self._surroundings.latents),
+            factors,
+            fraction_B1,
+            setting=setting,
+            geometry=geometry,
         )
         return stage(self._whole, dots_BQ, around, fraction_B1), dots_BQ, around
 
@@ -220,7 +228,7 @@ class InstrumentRecipe(StagedRecipe):
         """(B, Q) the dots with their share, and the error of the model."""
         dots_BQ = shown_BQ.clamp(min=0) * factors[0]
         wrong_BQ = torch.exp(
-            self._error(error) * (error["model_error"] @ self.space.fields["model_error"].basis)
+            (self._error(error) * error["model_error"]) @ self.space.fields["model_error"].basis
         )
         return shares({"dots": (fraction_B1, dots_BQ)}, setting.mask)["dots"] * wrong_BQ
 
@@ -231,13 +239,14 @@ class InstrumentRecipe(StagedRecipe):
         fraction_B1: torch.Tensor,
         *,
         setting: Setting,
+        geometry: Geometry,
     ) -> dict[str, torch.Tensor]:
         """Name -> (B, P) the surroundings with their shares."""
         parts = self._surroundings.parts(
             values,
             setting.mask,
             factor_BP=factors[1],
-            unpolarised_BP=self._optics.unpolarised(setting),
+            unpolarised_BP=self._optics.unpolarised(geometry),
             fluoresces_B1=self._fluoresces_I1[setting.instrument],
         )
         return {name: (1 - fraction_B1) * one for name, one in parts.items()}

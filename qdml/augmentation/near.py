@@ -97,7 +97,8 @@ class NearTables:
         self.points = order[:kept]
         matrix = np.empty((kept, len(q)))
         matrix[:, order] = rest
-        self._matrix_JG = table(matrix, device, dtype)
+        #: (J, G): from these points to all.
+        self.matrix_JG = table(matrix, device, dtype)
 
         self._slices: list[tuple[torch.Tensor, torch.Tensor]] = []
         waves_CJ, series_NJ = sinc(distances[:, None] * q[self.points]), series_NG[:, self.points]
@@ -117,25 +118,29 @@ class NearTables:
         halo_damping_BH: torch.Tensor,
         form: Sequence[torch.Tensor],
     ) -> torch.Tensor:
-        """(B, G) what both add to the intensity.
+        """(B, J) what both add to the intensity, at `points`.
 
         Args:
             weight_BC: ordered pairs of each column, times occupancies.
             damping_BC: y of atoms as they move.
             base_BC: y of atoms that move independently, which is taken away.
             halo_BH: weight of each column of the halo.
-            halo_damping_BH: its y.
+            halo_damping_BH: its y, (B, 1) if all have the same.
             form: for each of `elements` (B, J) Re(f_a f_b*).
         """
-        change_BCN = weight_BC[:, :, None] * (self._terms(damping_BC) - self._terms(base_BC))
-        halo_BHN = halo_BH[:, :, None] * self._terms(halo_damping_BH)
-        terms_BCN = torch.cat([change_BCN, halo_BHN], dim=1)
+        damping = damping_BC, base_BC, halo_damping_BH
+        moving_BCN, base_BCN, halo_BHN = self._terms(torch.cat(damping, dim=1)).split(
+            [one.shape[1] for one in damping], dim=1
+        )
+        terms_BCN = torch.cat(
+            [weight_BC[:, :, None] * (moving_BCN - base_BCN), halo_BH[:, :, None] * halo_BHN], dim=1
+        )
         total_BJ: torch.Tensor | None = None
         for (here, rows), form_BJ in zip(self._slices, form, strict=True):
             part_BJ = (terms_BCN.index_select(1, here).flatten(1) @ rows) * form_BJ
             total_BJ = part_BJ if total_BJ is None else total_BJ + part_BJ
         assert total_BJ is not None
-        return total_BJ @ self._matrix_JG
+        return total_BJ
 
     def _terms(self, y: torch.Tensor) -> torch.Tensor:
         """(..., N) the polynomials; y beyond the range counts as its end."""

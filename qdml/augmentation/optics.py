@@ -44,7 +44,7 @@ from qdml.augmentation.resolution import Resolution
 from qdml.augmentation.tables import spline_matrix, table
 from qdml.observation import WIDTHS_AT, conditions, voigt_fwhm
 
-__all__ = ["Optics", "View", "windows"]
+__all__ = ["Geometry", "Optics", "View", "windows"]
 
 # Distance of the points at which smooth functions are evaluated [Å⁻¹]; between them a cubic spline is good to 1e-4.
 _COARSE = 0.25
@@ -79,6 +79,20 @@ class View:
     """Photons of one point of the grid per intensity shown, up to a constant."""
     per_step: torch.Tensor
     """Photons of one step of the instrument per intensity shown, up to the same constant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What depends on the geometry of each pattern alone."""
+
+    own: Mapping[str, torch.Tensor]
+    """Name -> (B, 1) settings of its instrument."""
+    angle: torch.Tensor
+    """(B, C) 2θ [rad]."""
+    factor: torch.Tensor
+    """(B, C) what intensities are multiplied by, absorption aside."""
+    corrected: torch.Tensor
+    """(B, C) what files are corrected for."""
 
 
 def windows(
@@ -170,17 +184,20 @@ class Optics:
             weight[index, :n] = one.radiation.weights
         self._ratio_IL, self._weight_IL = to_device(ratio), to_device(weight)
         self._doublet_I = to_device(100 * (ratio[:, 1] - 1) if lines > 1 else np.zeros(len(instruments)))
-        self._settings_I = {
-            "radius": to_device([[one.radius_mm] for one in instruments]),
-            "step": to_device([[one.step_deg * _RAD] for one in instruments]),
-            "in_plane": to_device([[one.in_plane] for one in instruments]),
-            "widths": to_device([one.resolution.radians() for one in instruments]),
-            "plate": to_device([[one.geometry == "bragg_brentano"] for one in instruments]),
-            "panel": to_device([[one.geometry == "flat_panel"] for one in instruments]),
-            "automatic": to_device([[one.slits == "automatic"] for one in instruments]),
-            "polarisation": to_device([["polarisation" in one.corrected] for one in instruments]),
-            "solid_angle": to_device([["solid_angle" in one.corrected] for one in instruments]),
+        # One table: a row of it is read at once.
+        settings = {
+            "radius": [[one.radius_mm] for one in instruments],
+            "step": [[one.step_deg * _RAD] for one in instruments],
+            "in_plane": [[one.in_plane] for one in instruments],
+            "plate": [[one.geometry == "bragg_brentano"] for one in instruments],
+            "panel": [[one.geometry == "flat_panel"] for one in instruments],
+            "automatic": [[one.slits == "automatic"] for one in instruments],
+            "polarisation": [["polarisation" in one.corrected] for one in instruments],
+            "solid_angle": [["solid_angle" in one.corrected] for one in instruments],
         }
+        self._names = list(settings)
+        self._settings_IN = to_device(np.concatenate(list(settings.values()), axis=1))
+        self._widths_I5 = to_device([one.resolution.radians() for one in instruments])
         gaps = np.zeros((len(instruments), max(len(one.gaps_deg) for one in instruments), 2))
         for index, one in enumerate(instruments):
             gaps[index, : len(one.gaps_deg)] = np.reshape(one.gaps_deg, (-1, 2))
@@ -237,7 +254,7 @@ class Optics:
         self, q: torch.Tensor, setting: Setting, factor_B1: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """σ and γ [Å⁻¹] at some q, of widths times a factor."""
-        u, v, w, x, y = (self._settings_I["widths"][setting.instrument]).split(1, dim=1)
+        u, v, w, x, y = self._widths_I5[setting.instrument].split(1, dim=1)
         square_B1 = factor_B1**2
         sigma_BQ, gamma_BQ = widths(
             q,
@@ -257,9 +274,9 @@ class Optics:
             index: of the instrument.
             widths: u, v, w [rad²], x, y [rad] of `hpc.instrument.resolution`.
         """
-        other, table_I5 = copy.copy(self), self._settings_I["widths"].clone()
+        other, table_I5 = copy.copy(self), self._widths_I5.clone()
         table_I5[index] = torch.tensor(widths, dtype=table_I5.dtype, device=table_I5.device)
-        other._settings_I = self._settings_I | {"widths": table_I5}
+        other._widths_I5 = table_I5
         return other
 
     def known(self, setting: Setting) -> torch.Tensor:
@@ -268,7 +285,7 @@ class Optics:
             wavelength_B=HC_KEV_ANGSTROM / setting.energy_kev[:, 0],
             widths_B3=voigt_fwhm(*self._widths(self._widths_at, setting, setting.resolution_factor)),
             doublet_B=self._doublet_I[setting.instrument],
-            plate_B=self._settings_I["plate"][setting.instrument][:, 0],
+            plate_B=self._own(setting)["plate"][:, 0],
         )
 
     def view(self, setting: Setting, values: Mapping[str, torch.Tensor]) -> View:
@@ -278,40 +295,38 @@ class Optics:
             setting: what is known.
             values: of `LatentSpace.values`.
         """
-        factor, factor_smooth = self.factors(values, setting=setting)
+        geometry = self.geometry(setting)
+        factor, factor_smooth = self.factors(values, setting=setting, geometry=geometry)
         sigma, gamma = (*self.widths(values, setting=setting), None)[:2]
         assert sigma is not None
         return View(
             instrument=setting.instrument,
-            shift=self.shift(values, setting=setting),
+            shift=self.shift(values, setting=setting, geometry=geometry),
             sigma=sigma,
             gamma=gamma,
             factor=factor,
             factor_smooth=factor_smooth,
-            unpolarised_smooth=self.unpolarised(setting),
-            **self.counting(setting),
+            unpolarised_smooth=self.unpolarised(geometry),
+            **self.counting(setting, geometry),
         )
 
-    def shift(self, values: Mapping[str, torch.Tensor], *, setting: Setting) -> torch.Tensor:
+    def shift(
+        self, values: Mapping[str, torch.Tensor], *, setting: Setting, geometry: Geometry
+    ) -> torch.Tensor:
         """(B, C) ΔQ of `View`, of zero error and displacement."""
-        instrument_B, q_C, wavelength_B1 = (
-            setting.instrument,
-            self._coarse_C,
-            HC_KEV_ANGSTROM / setting.energy_kev,
-        )
-        own = {name: self._settings_I[name][instrument_B] for name in ("plate", "panel", "radius")}
+        instrument_B, q_C, own = setting.instrument, self._coarse_C, geometry.own
+        wavelength_B1 = HC_KEV_ANGSTROM / setting.energy_kev
         zero_B1, along_B1 = (
             self._unknown[name].at(instrument_B, values[name])[name]
             for name in ("zero_deg", "displacement_mm")
         )
         # On a flat panel a displacement along the beam counts less by cos 2θ than on a circle.
         axis_B1 = along_B1 * (1 - own["plate"])
-        angle_BC = two_theta_of(q_C, wavelength_B1)
         shift_BC: torch.Tensor = (
             zero_shift(q_C, wavelength_B1, zero_B1 * _RAD)
             + displacement_shift(q_C, wavelength_B1, along_B1 * own["plate"], own["radius"])
             + capillary_shift(q_C, wavelength_B1, axis_B1, 0.0, own["radius"])
-            * (1 - own["panel"] * (1 - torch.cos(angle_BC)))
+            * (1 - own["panel"] * (1 - torch.cos(geometry.angle)))
         )
         return shift_BC
 
@@ -323,52 +338,51 @@ class Optics:
         return (sigma, gamma) if self._lorentzian else (sigma,)
 
     def factors(
-        self, values: Mapping[str, torch.Tensor], *, setting: Setting
+        self, values: Mapping[str, torch.Tensor], *, setting: Setting, geometry: Geometry
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, Q) and (B, P) factors of `View`, of absorption."""
-        angle_BC = two_theta_of(self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev)
         absorption_B1 = self._unknown["mu_r"].at(setting.instrument, values["mu_r"])["mu_r"]
-        through_BC = capillary_absorption(angle_BC, absorption_B1)
-        factor_BC = self._geometry(angle_BC, setting.instrument)[0] * through_BC
+        factor_BC = geometry.factor * capillary_absorption(geometry.angle, absorption_B1)
         return (factor_BC @ self._spline_CQ).clamp(min=1e-6), (factor_BC @ self._spline_CP).clamp(min=1e-6)
 
-    def counting(self, setting: Setting) -> dict[str, torch.Tensor]:
+    def counting(self, setting: Setting, geometry: Geometry) -> dict[str, torch.Tensor]:
         """(B, Q) efficiency and photons per step of `View`, which depend on no unknown."""
-        q_C, wavelength_B1 = self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev
-        angle_BC = two_theta_of(q_C, wavelength_B1)
-        panel_B1, step_B1 = (self._settings_I[name][setting.instrument] for name in ("panel", "step"))
-        _, corrected_BC = self._geometry(angle_BC, setting.instrument)
+        wavelength_B1, own = HC_KEV_ANGSTROM / setting.energy_kev, geometry.own
         # A panel sees rings of many pixels; where it is corrected, fewer photons stand for the same intensity.
-        pixels_BC = 1 - panel_B1 * (1 - ring_pixels(angle_BC))
-        per_step_BC = corrected_BC * pixels_BC
+        pixels_BC = 1 - own["panel"] * (1 - ring_pixels(geometry.angle))
+        per_step_BC = geometry.corrected * pixels_BC
         # Steps of the instrument in one of the grid: ΔQ / (Δ2θ dQ/d2θ). Not beyond 2θ = 157°, where nobody
         # measures and a spline would swing.
-        slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(q_C, wavelength_B1).clamp(min=0.2)
-        steps_BC = self._step / (step_B1 * slope_BC)
+        slope_BC = (2 * math.pi / wavelength_B1) * cos_theta(self._coarse_C, wavelength_B1).clamp(min=0.2)
+        steps_BC = self._step / (own["step"] * slope_BC)
         per_step, efficiency = torch.stack([per_step_BC, per_step_BC * steps_BC]) @ self._spline_CQ
-        return {
-            "efficiency": efficiency.clamp(min=1e-9),
-            "per_step": per_step.clamp(min=0),
-        }
+        return {"efficiency": efficiency.clamp(min=1e-9), "per_step": per_step}
 
-    def unpolarised(self, setting: Setting) -> torch.Tensor:
+    def unpolarised(self, geometry: Geometry) -> torch.Tensor:
         """(B, P) corrections of `View`, which depend on no unknown either."""
-        angle_BC = two_theta_of(self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev)
-        _, corrected_BC = self._geometry(angle_BC, setting.instrument)
-        return (1 / corrected_BC.clamp(min=1e-2)) @ self._spline_CP
+        return (1 / geometry.corrected.clamp(min=1e-2)) @ self._spline_CP
 
-    def _geometry(
-        self, angle_BC: torch.Tensor, instrument_B: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, C) what intensities are multiplied by, absorption aside, and what files are corrected for."""
-        own = {name: rows[instrument_B] for name, rows in self._settings_I.items()}
+    def geometry(self, setting: Setting) -> Geometry:
+        """What geometry makes of intensities."""
+        own = self._own(setting)
+        angle_BC = two_theta_of(self._coarse_C, HC_KEV_ANGSTROM / setting.energy_kev)
         polarised_BC = polarisation(angle_BC, own["in_plane"])
         solid_BC = 1 - own["panel"] * (1 - solid_angle_flat(angle_BC))
         slits_BC = 1 - own["automatic"] * (1 - constant_length(angle_BC))
         corrected_BC = (1 - own["polarisation"] * (1 - polarised_BC)) * (
             1 - own["solid_angle"] * (1 - solid_BC)
         )
-        return polarised_BC * solid_BC * slits_BC / corrected_BC.clamp(min=1e-6), corrected_BC
+        return Geometry(
+            own=own,
+            angle=angle_BC,
+            factor=polarised_BC * solid_BC * slits_BC / corrected_BC.clamp(min=1e-6),
+            corrected=corrected_BC,
+        )
+
+    def _own(self, setting: Setting) -> dict[str, torch.Tensor]:
+        """Name -> (B, 1) settings of the instrument of each pattern."""
+        columns = self._settings_IN[setting.instrument].split(1, dim=1)
+        return dict(zip(self._names, columns, strict=True))
 
     def _visible(
         self,

@@ -137,12 +137,12 @@ class Recipe(ABC):
 
     def observe(self, expected: Expected, generator: torch.Generator) -> Observation:
         """Photons, and what a user's file says of them: intensities of the same scale, and √max(N, 1) of what came."""
-        drawn_BQ = self._photons(expected, generator) * expected.mask
+        drawn_BQ = self._photons(expected, generator).mul_(expected.mask)
         mask_BQ, rate_BQ = expected.mask, expected.rate
         mean_B = drawn_BQ.sum(dim=1) / mask_BQ.sum(dim=1).clamp(min=1)
         return Observation(
             intensity=drawn_BQ / rate_BQ,
-            noise=drawn_BQ.clamp(min=1).sqrt() / rate_BQ,
+            noise=drawn_BQ.clamp(min=1).sqrt_().div_(rate_BQ),
             mask=mask_BQ,
             conditions=torch.cat([expected.known, mean_B.clamp(min=1).log()[:, None]], dim=1),
         )

@@ -347,3 +347,28 @@ def test_products_are_added_alike_everywhere() -> None:
         got = plus_product(make(z), make(x), make(y[:, :1])), plus_product(make(z), make(x), -2.5)
         for one, other in zip(got, wanted, strict=True):
             assert np.asarray(one) == pytest.approx(other, rel=1e-14)
+
+
+@pytest.mark.parametrize("copies", [(), (2,)])
+def test_a_batch_of_sources_with_and_without_a_doublet(copies: tuple[int, ...]) -> None:
+    """Rows whose second line has no weight are left out; one pattern for all, or several for each, are seen alike."""
+    import torch
+
+    q = np.linspace(1, 4, 200)
+    random = np.random.default_rng(0)
+    y = np.cumsum(random.normal(size=(*copies, 3, 200)), axis=-1)
+    wavelengths, weights = (
+        np.array([[1.0, 1.0], [1.54, 1.544], [0.7, 0.7]]),
+        np.array([[1, 0], [0.7, 0.3], [1, 0]]),
+    )
+    shift = 0.02 * random.normal(size=(3, 1)) * q
+    for make in (np.asarray, torch.tensor):
+        lines = [[make(a[:, [n]]) for n in (0, 1)] for a in (wavelengths, weights)]
+        got = np.asarray(seen(make(y), make(q), *lines, make(shift)))
+        for row in range(3):
+            n = 1 + (row == 1)
+            alone = seen(y[..., row, :], q, wavelengths[row, :n], weights[row, :n], shift[row])
+            assert got[..., row, :] == pytest.approx(alone, rel=1e-12)
+        same = np.asarray(seen(make(y[..., :1, :]), make(q), *lines, make(shift)))
+        assert same[..., 0, :] == pytest.approx(got[..., 0, :], rel=1e-12)
+        assert same.shape == got.shape
