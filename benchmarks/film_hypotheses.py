@@ -2,10 +2,9 @@
 
     python benchmarks/film_hypotheses.py PATTERN... [-o benchmarks/results]
 
-Names of patterns as in `size_measured.py`. Each hypothesis changes one thing of what qd-predict assumes; spheres and
-truncated octahedra are fitted, which is what all of these patterns are found to be. Of films (`lab_cu`) all are
-tried, of solutions those that can be true of them. The evidence says how much better a pattern is described, not that
-its size is. Written: film_hypotheses.md.
+Names of patterns as in `size_measured.py`. Each hypothesis changes one thing of what qd-predict assumes. Of films
+(`lab_cu`) all are tried, of solutions those that can be true of them. The evidence says how much better a pattern is
+described, not that its size is. Written: film_hypotheses.md.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from hpc.instrument.setup import Instrument
     from hpc.radiation import Radiation
     from qdml.augmentation.recipe import Recipe
+    from qdml.basis import DotBasis
     from qdml.measured.patterns import Pattern
     from qdml.refine import Refined
 
-SHAPES = ("sphere", "truncated_octahedron")
 # Kβ of copper [Å]: Deslattes et al., Rev. Mod. Phys. 75, 35 (2003).
 _K_BETA = 1.39225
 # FWHM of a normal distribution over its standard deviation.
@@ -101,6 +100,7 @@ HYPOTHESES = (
 
 def main(words: Sequence[str] | None = None) -> None:
     """Fit every pattern under every hypothesis; write the table."""
+    from qdml.basis_file import read_basis
     from qdml.checkpoint import load_model
     from qdml.shipped import shipped_model
 
@@ -111,10 +111,10 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     folder = shipped_model()
     module, card = load_model(folder)
+    basis = read_basis(folder, torch.device("cpu"))
     lines = [HEAD.rstrip()]
     for path in options.files:
-        lines += _table(path, module, card, folder)
-        print("\n".join(lines[-len(HYPOTHESES) - 4 :]), flush=True)
+        lines += _table(path, module, card, basis)
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "film_hypotheses.md"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -133,7 +133,7 @@ D of these patterns is in their names, by their authors' own fits.
 """
 
 
-def _table(path: Path, module: torch.nn.Module, card: Mapping[str, Any], folder: Path) -> list[str]:
+def _table(path: Path, module: torch.nn.Module, card: Mapping[str, Any], basis: DotBasis) -> list[str]:
     """Lines of one pattern."""
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import read_pattern
@@ -153,9 +153,9 @@ def _table(path: Path, module: torch.nn.Module, card: Mapping[str, Any], folder:
     for hypothesis in HYPOTHESES:
         if hypothesis.of_films and not film:
             continue
-        found = _fit(pattern, hypothesis, module, card, folder)
+        found = _fit(pattern, hypothesis, module, card, basis)
         first = first or found
-        said = inferred_of(found.posterior).estimates
+        said = inferred_of(found.posterior, card["store"]["ranges"]["sigma"][0]).estimates
         number, volume, sigma = (said[name] for name in ("diameter_nm", "diameter_volume_nm", "sigma"))
         same = (hypothesis.q_min, hypothesis.q_max, hypothesis.model_error) == (1.2, math.inf, 0.02)
         better = f"{_log_evidence(found, first) - _log_evidence(first, first):+.1f}" if same else ""
@@ -164,6 +164,7 @@ def _table(path: Path, module: torch.nn.Module, card: Mapping[str, Any], folder:
             f"| {100 * sigma.mean:.1f} | {math.exp(float(found.values[0, 3])):.2f} "
             f"| {float(found.cost[0] * found.unit[0]):.0f} | {better} |"
         )
+        print(path.stem, lines[-1], flush=True)
     return lines
 
 
@@ -191,14 +192,17 @@ def breadth(pattern: Pattern) -> float:
 
 
 def _fit(
-    pattern: Pattern, hypothesis: Hypothesis, module: torch.nn.Module, card: Mapping[str, Any], folder: Path
+    pattern: Pattern,
+    hypothesis: Hypothesis,
+    module: torch.nn.Module,
+    card: Mapping[str, Any],
+    basis: DotBasis,
 ) -> Refined:
-    """The most probable of both shapes."""
+    """The most probable shape."""
     from qdml.measured.inference import model_grid
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import regrid
     from qdml.measured.posterior import infer
-    from qdml.measured.refinement import shape_index
     from qdml.refine import refine
 
     known = measurement_of(
@@ -212,15 +216,13 @@ def _fit(
     on_grid = regrid(_as_thick(pattern, hypothesis), q, window=(first, min(last, hypothesis.q_max)))
     observation, setting = known.observe(on_grid), known.setting(on_grid, float(q[1] - q[0]))
     start, nuisance = infer(module, card, observation)
-    # Both shapes are worth a search.
-    nuisance = replace(nuisance, log_variant=nuisance.log_variant.clamp(min=math.log(0.02)))
     return refine(
-        _world(card, folder, hypothesis, known.instrument.name),
+        _world(card, basis, hypothesis, known.instrument.name),
         observation,
         setting,
         start,
         nuisance=nuisance,
-        variants=tuple(index for shape in SHAPES for index in shape_index(card, shape)),
+        variants=tuple(range(len(card["variants"]))),
         model_error=hypothesis.model_error,
         steps=40,
     )
@@ -238,10 +240,9 @@ def _as_thick(pattern: Pattern, hypothesis: Hypothesis) -> Pattern:
     return replace(pattern, intensity=pattern.intensity / factor, sigma=sigma / factor)
 
 
-def _world(card: Mapping[str, Any], folder: Path, hypothesis: Hypothesis, name: str) -> Recipe:
+def _world(card: Mapping[str, Any], basis: DotBasis, hypothesis: Hypothesis, name: str) -> Recipe:
     """The world of the training, one instrument changed."""
     from qdml.augmentation.recipes import build_recipe
-    from qdml.basis_file import read_basis
     from qdml.checkpoint import training_config
 
     class Changed(InstrumentChoice):
@@ -273,7 +274,7 @@ def _world(card: Mapping[str, Any], folder: Path, hypothesis: Hypothesis, name: 
         else one
         for one in config.instruments
     )
-    return build_recipe(replace(config, instruments=choices), read_basis(folder, device), device)
+    return build_recipe(replace(config, instruments=choices), basis, device)
 
 
 if __name__ == "__main__":

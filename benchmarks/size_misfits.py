@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from qdml.augmentation.recipe import Recipe
 
 QUANTITIES = ("diameter_volume_nm", "diameter_nm", "sigma")
+#: Size at which a number is given of what grows with the size.
+UNIT_NM = 5.0
 
 
 # Name of each answer: as the training has it, and as qd-predict says it.
@@ -129,13 +131,48 @@ def size(
     )
 
 
-def beyond(found: Sequence[Sized]) -> np.ndarray:
-    """(2, 2) covariance of ln D_v and σ² of what fits are off by, beyond what they say."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beyond:
+    """What fits are off by, beyond what they say: standard deviations, as `qdml.measured.unlike` has them."""
+
+    flat: float
+    """Of ln D_v, of small dots."""
+    growing: float
+    """Of ln D_v, what is added at 5 nm, as the square of the size."""
+    variance: float
+    """Of σ²."""
+    correlation: float
+
+    def log_volume(self, diameter_nm: np.ndarray | float) -> np.ndarray:
+        """Standard deviation of ln D_v at some D_v."""
+        spread: np.ndarray = np.hypot(self.flat, self.growing * _grown(diameter_nm))
+        return spread
+
+
+def _grown(diameter_nm: np.ndarray | float) -> np.ndarray:
+    """What makes reflections wider, as a squared width in quadrature, counts as the square of the size."""
+    return (np.asarray(diameter_nm) / UNIT_NM) ** 2
+
+
+def beyond(found: Sequence[Sized]) -> Beyond:
+    """What is most probable for ln D_v, normal with the variance that posteriors say and this one; means for σ²."""
+    from scipy.optimize import minimize
+
     off = np.array([one.off for one in found])
-    covariance: np.ndarray = np.mean(off[:, :, None] * off[:, None, :], axis=0) - np.mean(
-        [one.known for one in found], axis=0
-    )
-    return covariance
+    known = np.array([one.known for one in found])
+    size = np.array([one.misfit.diameter_volume_nm for one in found])
+
+    def surprise(logs: np.ndarray) -> float:
+        spread = np.hypot(np.exp(logs[0]), np.exp(logs[1]) * _grown(size))
+        variance = known[:, 0, 0] + spread**2
+        return float(np.sum(np.log(variance) + off[:, 0] ** 2 / variance))
+
+    flat, growing = np.exp(minimize(surprise, np.log([0.005, 0.005]), method="Nelder-Mead").x)
+    square = off[:, :, None] * off[:, None, :] - known
+    variance = float(np.sqrt(square[:, 1, 1].mean()))
+    numbers = Beyond(flat=flat, growing=growing, variance=variance, correlation=0.0)
+    both = square[:, 0, 1].mean() / (numbers.log_volume(size).mean() * variance)
+    return replace(numbers, correlation=float(both))
 
 
 def left_out(found: Sequence[Sized]) -> np.ndarray:
@@ -143,7 +180,8 @@ def left_out(found: Sequence[Sized]) -> np.ndarray:
     z = []
     for one in found:
         others = beyond([other for other in found if other.misfit.kind != one.misfit.kind])
-        z.append(one.off / np.sqrt(np.diag(one.known + others)))
+        spread = np.array([others.log_volume(one.misfit.diameter_volume_nm), others.variance])
+        z.append(one.off / np.sqrt(np.diag(one.known) + spread**2))
     return np.array(z)
 
 
@@ -183,16 +221,7 @@ def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
             f"| {method} | {name} ({len(some)}) | {_scores(some, method)} |" for name, some in groups.items()
         ]
     wrong = [one for one in found if one.misfit.kind != nothing]
-    covariance, z = beyond(wrong), left_out(wrong)
-    spread = np.sqrt(np.diag(covariance))
-    correlation = covariance[0, 1] / spread[0] / spread[1]
-    rms = np.sqrt(np.mean(z**2, axis=0))
-    lines.append(
-        f"""
-What the fit is off by where something is wrong, beyond its own posterior: ln D_v {spread[0]:.4f}, σ² {spread[1]:.4f},
-correlation {correlation:+.2f} (`qdml.measured.unlike`). Said by all other kinds, of each kind: rms z {rms[0]:.2f} of
-ln D_v, {rms[1]:.2f} of σ². qd-predict has a doubt of {sum(one.doubted for one in wrong)} of these {len(wrong)}."""
-    )
+    lines += ["", _beyond_text(wrong)]
     heads = ["what is wrong", "D nm", "instrument", "off by: D_v % · σ²"]
     heads += [f"z of D_v · D · σ, {m}" for m in METHODS[1::2]]
     lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -203,6 +232,34 @@ ln D_v, {rms[1]:.2f} of σ². qd-predict has a doubt of {sum(one.doubted for one
             f"| {100 * one.off[0]:+.2f} · {one.off[1]:+.4f} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _beyond_text(wrong: Sequence[Sized]) -> str:
+    """What follows for `qdml.measured.unlike`."""
+    z = left_out(wrong)
+    rms = np.sqrt(np.mean(z**2, axis=0))
+    size = np.array([one.misfit.diameter_volume_nm for one in wrong])
+    small, middle, large = (
+        float(np.sqrt(np.mean(z[(low < size) & (size < high), 0] ** 2)))
+        for low, high in ((0, 4), (4, 6), (6, np.inf))
+    )
+    doubted = sum(one.doubted for one in wrong)
+    groups = {"all": wrong} | {
+        name: [one for one in wrong if one.misfit.instrument == name]
+        for name in dict.fromkeys(one.misfit.instrument for one in wrong)
+    }
+    numbers = {name: beyond(some) for name, some in groups.items()}
+    said = "; ".join(
+        f"{name}: {one.flat:.4f}, {one.growing:.4f}, {one.variance:.4f}, {one.correlation:+.2f}"
+        for name, one in numbers.items()
+    )
+    return (
+        "What the fit is off by where something is wrong, beyond its own posterior (`qdml.measured.unlike`): standard "
+        f"deviation of ln D_v, and what (D_v / {UNIT_NM:g} nm)² adds to it in quadrature; that of σ²; correlation. "
+        f"{said} (no dots of 7 nm on lab_cu). Said by all other kinds, of each kind: rms z {rms[0]:.2f} of ln D_v "
+        f"({small:.2f} below 4 nm, {middle:.2f} to 6 nm, {large:.2f} above), {rms[1]:.2f} of σ². qd-predict has a "
+        f"doubt of {doubted} of these {len(wrong)}."
+    )
 
 
 def _scores(found: Sequence[Sized], method: str) -> str:

@@ -142,7 +142,7 @@ def answer_posterior(
     q = model_grid(card)
     observation = measurement.observe(on_grid)
     density, nuisance = infer(module, card, observation)
-    network = inferred_of(density)
+    network = inferred_of(density, card["store"]["ranges"]["sigma"][0])
     refinement = None
     if recipe is not None:
         setting = measurement.setting(on_grid, float(q[1] - q[0]))

@@ -171,7 +171,7 @@ def refine_pattern(
         energy_kev=float(setting.energy_kev[0, 0]),
     )
     return Refinement(
-        inferred=inferred_of(found.posterior),
+        inferred=inferred_of(found.posterior, recipe.basis.ranges["sigma"][0]),
         comparison=comparison,
         shapes=_largest_first([known[index]["title"] for index in variants], found.probability[0].tolist()),
         chi2=float(found.chi2[0]),
