@@ -184,9 +184,8 @@ def _try(folder: Path) -> None:
     setting, z_BL = recipe.draw(rows, generator, 0)
     observation = recipe.observe(recipe.expected(rows.main(), setting, z_BL), generator)
     density, nuisance = infer(module, card, observation)
-    found = inferred_of(refine(recipe, observation, setting, density, nuisance=nuisance).posterior).estimates[
-        "diameter_volume_nm"
-    ]
+    fitted = refine(recipe, observation, setting, density, nuisance=nuisance).posterior
+    found = inferred_of(fitted, card["store"]["ranges"]["sigma"][0]).estimates["diameter_volume_nm"]
     truth = float(rows.volume_diameter[0])
     if abs(found.mean / truth - 1) > 0.1:
         raise ValueError(
