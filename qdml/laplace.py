@@ -7,8 +7,8 @@ and steps with the derivatives of the minimum), and
     p(ln σ_k) ∝ D_k σ_k e^{-Δχ²_k / 2},   every D and σ between the bounds as likely
 
 weighs normal densities around the nodes, each as wide as half of its distance from the next. At fixed σ the covariance
-is that of the minimum, with all latents marginalised. Nodes reach as far as the pattern leaves σ² open: at σ = 5 % a
-change of ln σ by its whole range is no more than noise, and 15 % explain the pattern as well.
+is that of the minimum, with all latents marginalised. Nodes go on until χ² has risen: at σ = 5 % a change of ln σ by
+its whole range may be no more than noise, and 15 % explain the pattern as well.
 
 Symbols: B pattern, T target, U free unknown, K node.
 """
@@ -34,7 +34,7 @@ _N, _SIGMA = len(MAIN), TARGETS.index("log_sigma")
 # the sum has ripples of 1 %, and its variance is that of the nodes and of one density.
 _NODES, _REACH, _WIDTH = 11, 4.0, 0.5
 # Rise of χ² at the last node (three standard deviations) below which nodes reach twice as far, at most so many times.
-_ENOUGH, _WIDER = 9.0, 2
+_ENOUGH, _WIDER = 9.0, 4
 # Below this standard deviation of ln σ χ² is a parabola.
 _PARABOLA = 0.06
 # Steps with the derivatives of the minimum.
@@ -98,10 +98,8 @@ def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor
     log_sigma, low, high = theta[:, _SIGMA], search.low[at], search.high[at]
     variance = covariance[:, _SIGMA, _SIGMA]
     spread = variance.sqrt()
-    # What the pattern alone says: small σ hardly change it, and the range of ln σ is no reason to look no further.
-    by_data = (1 / variance - search.prior.information[_SIGMA]).clamp(min=1e-12).rsqrt()
     reach_B2 = torch.full_like(theta[:, :2], _REACH)
-    nodes_BK = _nodes(log_sigma, by_data, reach_B2, low, high)
+    nodes_BK = _nodes(log_sigma, spread, reach_B2, low, high)
     # As the matrix has it: a parabola, and a straight line.
     slope_BT = covariance[:, :, _SIGMA] / variance[:, None]
     rise_BK, mean_BKT = _straight(theta, nodes_BK, spread, slope_BT)
@@ -109,17 +107,17 @@ def _along_sigma(search: Search, inverse: torch.Tensor, covariance: torch.Tensor
     for _ in range(_WIDER + 1):
         if not len(bent):
             break
-        nodes_BK[bent] = _nodes(log_sigma[bent], by_data[bent], reach_B2[bent], low, high)
+        nodes_BK[bent] = _nodes(log_sigma[bent], spread[bent], reach_B2[bent], low, high)
         rise_BK[bent], mean_BKT[bent] = _straight(theta[bent], nodes_BK[bent], spread[bent], slope_BT[bent])
         away_bK = nodes_BK[bent] - log_sigma[bent, None]
         line_bU = inverse[bent, :, at] / inverse[bent, at, at, None]
         cost_bK, mean_bKT = _followed(search, bent, inverse[bent], line_bU, at, away_bK)
         # What was followed is no lower than the valley's floor, which is a parabola of σ² at least.
         rise_bK = cost_bK - cost_bK.amin(dim=1, keepdim=True)
-        law_bK = _floor(search, bent, at, away_bK, by_data[bent])
+        law_bK = (torch.expm1(2 * away_bK) / (2 * spread[bent, None])) ** 2
         rise_BK[bent] = torch.minimum(rise_bK, law_bK)
         mean_BKT[bent] = torch.where((rise_bK <= law_bK)[..., None], mean_bKT, mean_BKT[bent])
-        # Where it is less steep than at the minimum, the posterior goes on.
+        # Where it is less steep than the matrix and the range of ln σ have it, the posterior goes on.
         inside_b2 = torch.stack([nodes_BK[bent, 0] > low, nodes_BK[bent, -1] < high], dim=1)
         short_b2 = inside_b2 & (rise_BK[bent][:, [0, -1]] < _ENOUGH)
         reach_B2[bent] *= 1 + short_b2.to(reach_B2)
@@ -151,21 +149,6 @@ def _straight(
     away_BK = nodes_BK - theta[:, _SIGMA, None]
     mean_BKT = theta[:, None, : len(TARGETS)] + slope_BT[:, None, :] * away_BK[..., None]
     return (away_BK / spread[:, None]) ** 2, mean_BKT
-
-
-def _floor(
-    search: Search, index: torch.Tensor, at: int, away_bK: torch.Tensor, by_data: torch.Tensor
-) -> torch.Tensor:
-    """(b, K) rises of χ² along σ² with the curvature of the minimum, and with its slope where σ is held at a bound."""
-    log_sigma, low, high = search.theta[index, _SIGMA], search.low[at], search.high[at]
-    model = search.model[index]
-    pull = (search.weight(model, index) * (search.rows.y[index] - model) * search.slopes[index, :, at]).sum(
-        dim=1
-    )
-    held = ((log_sigma <= low) & (pull < 0)) | ((log_sigma >= high) & (pull > 0))
-    # d ln σ = dσ²/2σ².
-    step_bK = torch.expm1(2 * away_bK) / 2
-    return (step_bK / by_data[:, None]) ** 2 - 2 * torch.where(held, pull, 0.0)[:, None] * step_bK
 
 
 def _nodes(
