@@ -183,7 +183,8 @@ def record(
                 instrument.radiation.wavelengths, instrument.radiation.weights, strict=True
             )
         ),
-        "geometry": f"{instrument.geometry}, radius {instrument.radius_mm:g} mm, mu_r {instrument.mu_r:g}",
+        "geometry": f"{instrument.geometry}, radius {instrument.radius_mm:g} mm, mu_r {instrument.mu_r:g}, "
+        f"mu_t {instrument.mu_t:g}",
         "resolution": " ".join(
             f"{name}={getattr(instrument.resolution, name):g}" for name in ("u", "v", "w", "x", "y")
         )

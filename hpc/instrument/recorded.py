@@ -31,7 +31,7 @@ from hpc.instrument.angles import (
 )
 from hpc.instrument.capillary import capillary_absorption
 from hpc.instrument.counts import counting_sigma, peak_scale
-from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat
+from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat, thin_film
 from hpc.instrument.lines import interpolate, seen
 from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import Instrument
@@ -205,6 +205,8 @@ def factors(instrument: Instrument, two_theta: np.ndarray) -> tuple[np.ndarray, 
     efficiency = pixels * by_name["polarisation"] * by_name["solid_angle"]
     if instrument.geometry == "debye_scherrer":
         efficiency = efficiency * capillary_absorption(two_theta, instrument.mu_r)
+    if instrument.geometry == "bragg_brentano":
+        efficiency = efficiency * thin_film(two_theta, instrument.mu_t)
     if instrument.slits == "automatic":
         efficiency = efficiency * constant_length(two_theta)
     unit = pixels * math.prod((by_name[name] for name in instrument.corrected), start=one)

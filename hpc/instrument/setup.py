@@ -81,6 +81,8 @@ class Ranges:
     """Photons at the highest point of a pattern, of one step of the instrument; drawn uniformly in the logarithm."""
     mu_r: Pair
     """Radius times attenuation of the capillary; 0 for the other geometries."""
+    mu_t: Pair
+    """Thickness times attenuation of the layer of bragg_brentano, uniform in the logarithm; 0 for the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,8 @@ class Instrument:
     """Of bragg_brentano; None for the others."""
     mu_r: float
     """Radius times attenuation of a usual capillary; 0 for the other geometries."""
+    mu_t: float
+    """Thickness times attenuation of a usual layer, of bragg_brentano; 0 for the others."""
     corrected: tuple[str, ...]
     """What the intensities of a file are corrected for: polarisation, solid_angle."""
     peak_counts: float
@@ -144,6 +148,12 @@ class Instrument:
             )
         if self.mu_r and self.geometry != "debye_scherrer":
             raise ValueError(f"{where}.mu_r is for debye_scherrer; 0 for the others, got {self.mu_r:g}")
+        plate = self.geometry == "bragg_brentano"
+        if any((x > 0) != plate for x in (self.mu_t, *self.random.mu_t)):
+            raise ValueError(
+                f"{where}.mu_t and random.mu_t must be > 0 for bragg_brentano, 0 for the others; got {self.mu_t:g} and "
+                f"{list(self.random.mu_t)}"
+            )
         for name in ("peak_counts", "counts_per_unit"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{where}.{name} must be > 0, got {getattr(self, name)}")
@@ -160,6 +170,7 @@ class Instrument:
             "last_deg": (0.0, 180.0),
             "peak_counts": (1.0, 1e12),
             "mu_r": (0.0, MU_R_MAX),
+            "mu_t": (0.0, 100.0),
         }
         for name, (least, most) in limits.items():
             low, high = getattr(self.random, name)
@@ -241,7 +252,8 @@ def load_instrument(
 
 _KEYS = (
     *("name", "description", "radiation", "energy_kev", "geometry", "radius_mm", "two_theta_deg", "gaps_deg"),
-    *("resolution", "polarisation", "slits", "mu_r", "corrected", "peak_counts", "counts_per_unit", "random"),
+    *("resolution", "polarisation", "slits", "mu_r", "mu_t"),
+    *("corrected", "peak_counts", "counts_per_unit", "random"),
 )
 
 
@@ -277,6 +289,7 @@ def _from_config(
         in_plane=_in_plane(config["polarisation"], where),
         slits=config["slits"],
         mu_r=_number(config["mu_r"], f"{where}.mu_r"),
+        mu_t=_number(config["mu_t"], f"{where}.mu_t"),
         corrected=tuple(config["corrected"]),
         peak_counts=_number(config["peak_counts"], f"{where}.peak_counts"),
         counts_per_unit=_number(config["counts_per_unit"], f"{where}.counts_per_unit"),

@@ -190,7 +190,7 @@ class InstrumentRecipe(StagedRecipe):
         lines_BG = stage.linear(optics.lines, dots_BG, shift_BC, instrument_B=setting.instrument)
         widths = stage(optics.widths, unknown("resolution"), setting=setting)
         shown_BQ = stage.linear(optics.broad, lines_BG, widths)
-        factors = stage(optics.factors, unknown("mu_r"), setting=setting, geometry=geometry)
+        factors = stage(optics.factors, unknown("absorption"), setting=setting, geometry=geometry)
         fraction_B1 = stage(self._fraction, unknown("fraction"), setting=setting)
         error = unknown("model_error_size", "model_error")
         dots_BQ = stage(self._of_dots, shown_BQ, factors, fraction_B1, error, setting=setting)

@@ -32,7 +32,7 @@ from hpc.instrument.angles import (
     zero_shift,
 )
 from hpc.instrument.capillary import capillary_absorption
-from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat
+from hpc.instrument.geometry import constant_length, polarisation, ring_pixels, solid_angle_flat, thin_film
 from hpc.instrument.lines import seen
 from hpc.instrument.resolution import widths
 from hpc.instrument.setup import Instrument
@@ -54,7 +54,7 @@ _RAD = math.pi / 180
 # Largest deviation of the true widths from the stated ones that is not cut off, in standard deviations.
 _FAR = 4.0
 _KNOWN = ("energy_kev", "resolution_factor", "peak_counts", "first_deg", "last_deg")
-_UNKNOWN = ("zero_deg", "displacement_mm", "mu_r")
+_UNKNOWN = ("zero_deg", "displacement_mm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,8 @@ class Optics:
 
         self._known = ranges(_KNOWN, logarithmic=("peak_counts", "energy_kev", "resolution_factor"))
         self._unknown = {name: ranges([name]) for name in _UNKNOWN}
-        for name in _UNKNOWN:
+        self._capillary, self._layer = ranges(["mu_r"]), ranges(["mu_t"], logarithmic=("mu_t",))
+        for name in (*_UNKNOWN, "absorption"):
             space.uniform(name)
         self._resolution_error = resolution_error
         space.normal("resolution")
@@ -341,8 +342,12 @@ class Optics:
         self, values: Mapping[str, torch.Tensor], *, setting: Setting, geometry: Geometry
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, Q) and (B, P) factors of `View`, of absorption."""
-        absorption_B1 = self._unknown["mu_r"].at(setting.instrument, values["mu_r"])["mu_r"]
-        factor_BC = geometry.factor * capillary_absorption(geometry.angle, absorption_B1)
+        mu_r_B1 = self._capillary.at(setting.instrument, values["absorption"])["mu_r"]
+        mu_t_B1 = self._layer.at(setting.instrument, values["absorption"])["mu_t"]
+        # Nothing is measured so near the beam that an angle of 0 would matter.
+        layer_BC = thin_film(geometry.angle.clamp(min=1e-2), mu_t_B1)
+        through_BC = capillary_absorption(geometry.angle, mu_r_B1) * (1 - geometry.own["plate"] * (1 - layer_BC))
+        factor_BC = geometry.factor * through_BC
         return (factor_BC @ self._spline_CQ).clamp(min=1e-6), (factor_BC @ self._spline_CP).clamp(min=1e-6)
 
     def counting(self, setting: Setting, geometry: Geometry) -> dict[str, torch.Tensor]:

@@ -27,12 +27,13 @@ def fixed(name: str, **ranges: tuple[float, float]) -> Instrument:
     """An instrument of which every draw is the same: misaligned, with wide lines."""
     one = load_instrument(name)
     mu_r = 0.7 if one.geometry == "debye_scherrer" else 0.0
+    mu_t = 0.2 if one.geometry == "bragg_brentano" else 0.0
     same = {
         "zero_deg": 0.05, "displacement_mm": 0.1, "resolution_factor": 1.0, "first_deg": one.first_deg,
-        "last_deg": one.last_deg, "peak_counts": 1e4, "mu_r": mu_r,
+        "last_deg": one.last_deg, "peak_counts": 1e4, "mu_r": mu_r, "mu_t": mu_t,
     }  # fmt: skip
     random = replace(one.random, **({key: (value, value) for key, value in same.items()} | ranges))
-    return replace(one, mu_r=mu_r, random=random)
+    return replace(one, mu_r=mu_r, mu_t=mu_t, random=random)
 
 
 def optics_of(*instruments: Instrument, q: np.ndarray = Q, energies=None) -> Optics:
@@ -51,7 +52,7 @@ def optics_of(*instruments: Instrument, q: np.ndarray = Q, energies=None) -> Opt
 
 def middle(n: int, **chosen: float) -> dict[str, torch.Tensor]:
     """Values of the latents: what is uniform in the middle of its range."""
-    values = {"zero_deg": 0.5, "displacement_mm": 0.5, "mu_r": 0.5, "resolution": 0.0} | chosen
+    values = {"zero_deg": 0.5, "displacement_mm": 0.5, "absorption": 0.5, "resolution": 0.0} | chosen
     return {name: torch.full((n, 1), value) for name, value in values.items()}
 
 

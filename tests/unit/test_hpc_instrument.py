@@ -158,6 +158,7 @@ NEGATIVE = {"u": 0.0, "v": -0.1, "w": 0.01, "x": 0.0, "y": 0.0}
         ({"geometry": "flat_panel", "slits": None}, "ends below 90°"),
         ({"slits": None}, "slits are for bragg_brentano"),
         ({"mu_r": 1.0}, "mu_r is for debye_scherrer"),
+        ({"mu_t": 0}, "mu_t and random.mu_t must be > 0 for bragg_brentano"),
         ({"peak_counts": -5}, "peak_counts must be > 0"),
         ({"counts_per_unit": 0}, "counts_per_unit must be > 0"),
         ({"gaps_deg": [[30, 20]]}, "gaps_deg must be pairs low < high"),
@@ -183,6 +184,8 @@ def test_instruments_that_cannot_be(tmp_path, changes, message):
         ("first_deg", [15, 80], "empty window"),
         ("displacement_mm", [-50, 50], "displacement_mm must be low <= high within -24"),
         ("mu_r", [0, 9], "within 0 to 4"),
+        ("mu_t", [0, 3], "mu_t and random.mu_t must be > 0 for bragg_brentano"),
+        ("mu_t", [0.1, 300], "within 0 to 100"),
         ("peak_counts", [0, 10], "within 1"),
     ],
 )

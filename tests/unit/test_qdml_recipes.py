@@ -161,7 +161,7 @@ def double_main(rows: Rows) -> Main:
 
 LATENTS = (
     "fraction", "solvent", "container", "ring", "container_share", "background_share", "background_decay",
-    "fluorescence_share", "solvent_gain", "background_gain", "zero_deg", "displacement_mm", "mu_r", "resolution",
+    "fluorescence_share", "solvent_gain", "background_gain", "zero_deg", "displacement_mm", "absorption", "resolution",
     "b_ratio", "correlation", "correlation_fall", "correlation_law", "halo", "halo_b", "surface_b", "texture_spread",
     "texture", "model_error_size", "model_error",
 )  # fmt: skip
