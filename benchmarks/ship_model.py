@@ -154,6 +154,8 @@ def _without_places(card: Mapping[str, Any]) -> dict[str, Any]:
     training = dict(card["training"])
     training["data"] = training["data"] | {"store": Path(training["data"]["store"]).name}
     training["output"] = Path(training["output"]).name
+    if training["trainer"]["initial"]:
+        training["trainer"] = training["trainer"] | {"initial": Path(training["trainer"]["initial"]).name}
     kept = {name: value for name, value in card.items() if name != "timing"}
     config = {name: value for name, value in card["store"]["config"].items() if name != "store"}
     return kept | {"training": training, "store": card["store"] | {"config": config}}
@@ -258,8 +260,20 @@ def _facts(card: Mapping[str, Any]) -> dict[str, str]:
         "learned from": f"{trained['patterns']:,} patterns ({trained['steps']:,} steps), {again}",
         "training": f"{trained['seconds'] / 60:.0f} minutes on {trained['device']}, {trained['processes']} processes "
         f"of {trained['threads']} threads; seed {config.seed}, {config.trainer.steps:,} steps planned",
+        "began with": _ancestors(card),
         "software": ", ".join(f"{name} {number}" for name, number in card["software"].items()),
     }
+
+
+def _ancestors(card: Mapping[str, Any]) -> str:
+    """What the models were trained on whose weights the training began with, the last one first."""
+    found, before = [], card["began_with"]
+    while before:
+        found.append(
+            f"a model of {before['patterns']:,} patterns, {before['seconds'] / 60:.0f} minutes on {before['device']}"
+        )
+        before = before["began_with"]
+    return "; ".join(found) or "random weights"
 
 
 def _instruments(card: Mapping[str, Any]) -> str:

@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save
 
 from qdml.config import TrainConfig, read_config
 
-__all__ = ["CARD_VERSION", "ModelFolder", "load_model", "read_card", "training_config"]
+__all__ = ["CARD_VERSION", "ModelFolder", "begin_with", "load_model", "read_card", "training_config"]
 
-CARD_VERSION = 4
+CARD_VERSION = 5
 
 # What may differ between the parts of one training run: where it runs and where things lie.
 _NOT_IDENTITY = (
@@ -207,6 +207,51 @@ def load_model(
         ) from error
     module.closed_form = True  # type: ignore[assignment]  # of those that answer with densities
     return module.float().to(device).eval(), card
+
+
+def begin_with(folder: str | Path, module: torch.nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a network with the weights of another model, of another world perhaps.
+
+    What it guesses of latents and variants goes by their names: those that the other world does not have start from
+    nothing known.
+
+    Args:
+        folder: of the other model.
+        module: of the same architecture.
+        card: of the model that `module` will be.
+
+    Returns:
+        the other model's card.
+
+    Raises:
+        ValueError: no model there, or one of another architecture, other points of Q or other conditions.
+    """
+    other_module, other = load_model(folder)
+    q, other_q = ({name: round(value, 9) for name, value in one["q"].items()} for one in (card, other))
+    for what, asked, there in (
+        ("network", card["architecture"], other["architecture"]),
+        ("points of Q", q, other_q),
+        ("conditions", card["conditions"], other["conditions"]),
+        ("classes", card["classes"], other["classes"]),
+    ):
+        if asked != there:
+            raise ValueError(
+                f"trainer.initial={folder} has another {what}: {there}, this run {asked}; begin with a model of the "
+                "same, or with trainer.initial=null"
+            )
+    weights, mine = other_module.state_dict(), module.state_dict()
+    labels, known = (["ln b", *one["latents"], *one["variants"]] for one in (card, other))
+    place = {label: row for row, label in enumerate(known)}
+    rows = [(row, place[label]) for row, label in enumerate(labels) if label in place]
+    for name in weights:
+        if not name.startswith("nuisance."):
+            mine[name] = weights[name]
+            continue
+        mine[name] = torch.zeros_like(mine[name])
+        to, origin = (torch.tensor(index) for index in zip(*rows, strict=True))
+        mine[name][to] = weights[name][origin].to(mine[name])
+    module.load_state_dict(mine)
+    return other
 
 
 def _on_cpu(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:

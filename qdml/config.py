@@ -274,6 +274,8 @@ class TrainerConfig:
     """Whether the network and its loss go through torch.compile; not on a CPU."""
     threads: int | None
     """CPU threads of each process; null: cores of the node over its processes."""
+    initial: str | None
+    """Folder of a model whose weights the training begins with; null: random ones."""
     stop_after_minutes: float | None
     """Save the state and end with exit code 75 after that time; null: run to the last step."""
 

@@ -116,7 +116,10 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
             if not recipe.needs_intensity and recipe.basis is not None:
                 write_basis(folder.path, recipe.basis)
             folder.keep_metrics(0)  # of a run that ended before its first checkpoint
-        trainer.fit_whitening()
+        if config.trainer.initial is None:
+            trainer.fit_whitening()
+        else:
+            _begin_with(config.trainer.initial, trainer)
     if main_process:
         _log.info(
             "%s: %s, %d weights, on %d process%s (%s, %d threads each)",
@@ -133,6 +136,21 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
         _finish(trainer, finished=outcome == "finished")
     processes.barrier()
     return 0 if outcome == "finished" else EXIT_REQUEUE
+
+
+def _begin_with(folder: str, trainer: Trainer) -> None:
+    """Weights of another model, which every process reads; the card says on what that was trained."""
+    from qdml.checkpoint import begin_with
+
+    problem = None
+    try:
+        other = begin_with(folder, trainer.model, trainer.card)
+        trainer.card["began_with"] = other["trained"] and other["trained"] | {
+            "began_with": other.get("began_with")
+        }
+    except ValueError as error:
+        problem = error
+    trainer.processes.agree(problem)
 
 
 def read_inputs(config: TrainConfig, processes: Processes) -> tuple[Store, list[Lane], Recipe]:
@@ -283,6 +301,8 @@ def _card(config: TrainConfig, store: Store, recipe: Recipe) -> dict[str, Any]:
         "training": as_mapping(config),
         "metrics": None,
         "trained": None,
+        # What the model was trained on whose weights this one began with.
+        "began_with": None,
         "software": {name: version(name) for name in ("debye-dots", "torch", "numpy", "safetensors")},
     }
 

@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("unit", "physics", "kernels", "mpi", "slurm", "integration", "architecture")
 
-sys.path.insert(0, str(ROOT / "tests"))  # dot_store.py and its neighbours: importlib mode adds no folder of its own
+sys.path.insert(
+    0, str(ROOT / "tests")
+)  # dot_store.py and its neighbours: importlib mode adds no folder of its own
 
 # Before NumPy or torch are imported: ranks and loaders share few cores, and one thread adds in one order.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", MPLBACKEND="Agg")
