@@ -105,11 +105,11 @@ python3 -m torch.distributed.run --standalone --nproc-per-node gpu -m qdml.train
 tail -n 1 "$work/model-gpu/metrics.jsonl"
 END
 
-step train-production-gpu gpu "Training of the posterior on every instrument: one part, with three quarters of the time that is left" << 'END'
+step train-production-gpu gpu "The posterior on every instrument goes on from the model of the package: one part, with three quarters of the time that is left" << 'END'
 # The next run of this step goes on where this one stopped. What was kept in $kept is what it needs.
 python3 -m hpc.simulate experiment=production device=cuda store.path="$kept/store.zarr"
 minutes=$(python3 -c "print(${left_s:-0} * 0.75 / 60 or 'null')")
-python3 -m qdml.train experiment=production device=cuda data.store="$kept/store.zarr" output="$kept/model" \
+python3 -m qdml.train experiment=production_more device=cuda data.store="$kept/store.zarr" output="$kept/model" \
     trainer.stop_after_minutes=$minutes || [ $? = 75 ]
 tail -n 1 "$kept/model/metrics.jsonl"
 END
