@@ -20,9 +20,6 @@ import numpy as np
 import torch
 from fit_measured import RESULTS, parse_name
 
-from hpc.form_factors import HC_KEV_ANGSTROM
-from hpc.instrument.angles import two_theta_of
-from hpc.instrument.geometry import thin_film
 from hpc.radiation import load_radiation
 from qdml.augmentation.config import InstrumentChoice, InstrumentRecipeConfig
 
@@ -58,7 +55,7 @@ class Hypothesis:
     q_max: float = math.inf
     model_error: float = 0.02
     layer: float | None = None
-    """μt of a film; None: thick."""
+    """μt of a film; None: any, as the world has it."""
     strains: float = 0.0
     """Standard deviation of ε within a sample: widths of reflections grow with Q."""
     of_films: bool = True
@@ -88,6 +85,7 @@ HYPOTHESES = (
     Hypothesis(name="up to 5 Å⁻¹", q_max=5.0, of_films=False),
     Hypothesis(name="model error 1 %", model_error=0.01),
     Hypothesis(name="model error 4 %", model_error=0.04),
+    Hypothesis(name="a thick powder", layer=10.0),
     Hypothesis(name="a film of μt = 0.3", layer=0.3),
     Hypothesis(name="a film of μt = 0.1", layer=0.1),
     Hypothesis(name="a film of μt = 0.03", layer=0.03),
@@ -213,7 +211,7 @@ def _fit(
     )
     first, last = known.window(card, hypothesis.q_min)
     q = model_grid(card)
-    on_grid = regrid(_as_thick(pattern, hypothesis), q, window=(first, min(last, hypothesis.q_max)))
+    on_grid = regrid(pattern, q, window=(first, min(last, hypothesis.q_max)))
     observation, setting = known.observe(on_grid), known.setting(on_grid, float(q[1] - q[0]))
     start, nuisance = infer(module, card, observation)
     return refine(
@@ -228,34 +226,24 @@ def _fit(
     )
 
 
-def _as_thick(pattern: Pattern, hypothesis: Hypothesis) -> Pattern:
-    """What a thick sample would have shown, with the noise that there is."""
-    if hypothesis.layer is None:
-        return pattern
-    from qdml.measured.noise import noise_of
-
-    assert pattern.energy_kev is not None  # the wavelength is in the name
-    factor = thin_film(two_theta_of(pattern.q, HC_KEV_ANGSTROM / pattern.energy_kev), hypothesis.layer)
-    sigma = noise_of(pattern.intensity, pattern.sigma).sigma
-    return replace(pattern, intensity=pattern.intensity / factor, sigma=sigma / factor)
-
-
 def _world(card: Mapping[str, Any], basis: DotBasis, hypothesis: Hypothesis, name: str) -> Recipe:
     """The world of the training, one instrument changed."""
     from qdml.augmentation.recipes import build_recipe
     from qdml.checkpoint import training_config
 
     class Changed(InstrumentChoice):
-        """An instrument with other lines and widths."""
+        """An instrument with other lines and widths, or samples of one thickness."""
 
         def load(self, energy_kev: float | None = None) -> Instrument:
             one = InstrumentChoice.load(self, energy_kev)
+            layer = hypothesis.layer
             narrow, width = min(hypothesis.resolution, 1.0), one.resolution
             # Widths of 2 ε tan θ.
             of_strain = math.degrees(2 * _FWHM * hypothesis.strains) ** 2
             return replace(
                 one,
                 radiation=hypothesis.radiation(one.radiation),
+                random=one.random if layer is None else replace(one.random, mu_t=(layer, layer)),
                 resolution=replace(
                     width,
                     u=width.u * narrow**2 + of_strain,
