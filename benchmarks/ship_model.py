@@ -43,9 +43,10 @@ LIMITS = """\
 - One sort of crystal, in the shapes of the table; no mixtures of materials, no second population of sizes.
 - Patterns as measured, with solvent and background; one from which something was subtracted is like none in training.
 - Instruments, energies and windows of Q as listed. The resolution must be known to about 5 %.
-- Answers hold for what the training contains. For real dots qd-predict widens them by 0.7 % of D_v and 0.005 of σ²:
-  what simulated dots of other shapes, distributions and crystals are off by (benchmarks/results/size_misfits.md),
-  mostly without a residual. A second size or a skewed distribution moves D by 0.1 to 0.2 nm.
+- Answers hold for what the training contains. For real dots qd-predict widens them by 0.5 % of D_v, with
+  0.7 % (D_v / 5 nm)² in quadrature, and by 0.005 of σ²: what simulated dots of other shapes, distributions, crystals
+  and films are off by (benchmarks/results/size_misfits.md), mostly without a residual. A second size or a skewed
+  distribution moves D by 0.1 to 0.2 nm; strain that differs within a sample, which it does not know, D_v by 1 to 2 %.
 - D < 3 nm with σ < 8 % is nearly degenerate: quote D_v.
 """
 
