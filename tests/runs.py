@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from qdml.config import TrainConfig
 
 
+#: Endless dots in the range of the smoke store.
+ENSEMBLE = (
+    "data=ensemble",
+    "data.diameter_nm=[2,3]",
+    "data.sigma=[0.05,0.1]",
+    "data.strain=[-0.002,0.004]",
+    "data.b_scale=[1,1]",
+)
+#: A small posterior network with Muon.
+POSTERIOR = (
+    "network=posterior",
+    "network.input=area_mask",
+    "network.components=50",
+    "network.width=32",
+    "network.blocks=1",
+    "optim=muon",
+)
+
+
 def composed(command: str, *overrides: str) -> dict[str, Any]:
     """What Hydra makes of the words behind `simulate`, `train` or `evaluate`."""
     return OmegaConf.to_container(_compose(command, *overrides), resolve=True)  # type: ignore[return-value]

@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import train_config, train_in_processes
+from runs import ENSEMBLE, POSTERIOR, train_config, train_in_processes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hpc.store import open_store
-from qdml.checkpoint import begin_with, load_model, read_card, training_config
+from qdml.checkpoint import load_model, read_card
 from qdml.config import TrainConfig
 from qdml.dataset import read_lanes
 from qdml.densities import TARGETS
 from qdml.distributed import join_processes
 from qdml.ensemble import EnsembleLane
-from qdml.models import build_model
 from qdml.observation import CONDITIONS
 from qdml.train import EXIT_REQUEUE, train
 
@@ -67,25 +66,6 @@ def assert_same(one: Path, other: Path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
     best, other_best = (load_file(folder / "model.safetensors") for folder in (one, other))
     assert all(torch.equal(best[name], other_best[name]) for name in best)
-
-
-#: The range of the smoke store.
-ENSEMBLE = (
-    "data=ensemble",
-    "data.diameter_nm=[2,3]",
-    "data.sigma=[0.05,0.1]",
-    "data.strain=[-0.002,0.004]",
-    "data.b_scale=[1,1]",
-)
-#: A small posterior network with Muon.
-POSTERIOR = (
-    "network=posterior",
-    "network.input=area_mask",
-    "network.components=50",
-    "network.width=32",
-    "network.blocks=1",
-    "optim=muon",
-)
 
 
 @pytest.fixture(scope="module")
@@ -462,58 +442,3 @@ def test_one_process_with_a_problem_stops_all(store: Path, tmp_path: Path, run_c
     """Three processes cannot share two lanes: each of them has to end, and one says why."""
     done = run_command(launch(store, tmp_path / "model", processes=3), returncode=None, timeout=60)
     assert done.stderr.count("data.lanes must be a multiple of the number of processes") == 1
-
-
-@pytest.fixture(scope="module")
-def learned(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("learned") / "model"
-    assert run_here(config_of(smoke_store, folder, *ENSEMBLE, *POSTERIOR)) == 0
-    return folder
-
-
-def test_training_begins_with_another_model(learned: Path, store: Path, tmp_path: Path) -> None:
-    """With no learning rate to speak of the weights stay those of the other model; the card says what they learned."""
-    still = ("optim.learning_rate=1e-30", "optim.matrix_learning_rate=1e-30", f"trainer.initial={learned}")
-    assert run_here(config_of(store, tmp_path / "more", *ENSEMBLE, *POSTERIOR, *still)) == 0
-    (old, old_card), (new, card) = load_model(learned), load_model(tmp_path / "more")
-    before, after = old.state_dict(), new.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert card["began_with"] == old_card["trained"] | {"began_with": None}
-
-
-def test_latents_and_shapes_go_by_their_names(learned: Path) -> None:
-    """A world with a new latent, another order and another shape: what is known by name is kept, the rest is 0."""
-    module, card = load_model(learned)
-    assert len(card["latents"]) > 1
-    labels = [*reversed(card["latents"]), "new"]
-    other = {**card, "latents": labels, "variants": ["cube", *card["variants"]]}
-    config = training_config(card)
-    wider = build_model(
-        config.network, None, card["q"]["size"], len(CONDITIONS), n_latents=len(labels), n_variants=2
-    )
-    torch.nn.init.ones_(wider.nuisance.dense.weight)
-    begin_with(learned, wider, other)
-    got, old = wider.nuisance.dense.weight, module.nuisance.dense.weight
-    n = len(card["latents"])
-    assert torch.equal(got[: n + 1], torch.cat([old[:1], old[1 : n + 1].flip(0)]))
-    assert not got[n + 1 : n + 3].any()  # new, cube
-    assert torch.equal(got[-1], old[-1])
-    assert torch.equal(wider.embed.weight, module.embed.weight)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (("network.width=16",), "has another network: .*begin with a model of the same"),
-        (("trainer.initial=nowhere",), "nowhere is not a model: it does not exist"),
-    ],
-)
-def test_models_that_a_training_cannot_begin_with(
-    learned: Path, store: Path, tmp_path: Path, changes: tuple[str, ...], message: str
-) -> None:
-    config = config_of(
-        store, tmp_path / "more", *ENSEMBLE, *POSTERIOR, f"trainer.initial={learned}", *changes
-    )
-    with pytest.raises(ValueError, match=message):
-        run_here(config)
-    assert not (tmp_path / "more" / "model.safetensors").exists()
