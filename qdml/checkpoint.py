@@ -24,7 +24,15 @@ from safetensors.torch import load_file, save
 
 from qdml.config import TrainConfig, read_config
 
-__all__ = ["CARD_VERSION", "ModelFolder", "begin_with", "load_model", "read_card", "training_config"]
+__all__ = [
+    "CARD_VERSION",
+    "ModelFolder",
+    "begin_with",
+    "check_initial",
+    "load_model",
+    "read_card",
+    "training_config",
+]
 
 CARD_VERSION = 5
 
@@ -209,24 +217,17 @@ def load_model(
     return module.float().to(device).eval(), card
 
 
-def begin_with(folder: str | Path, module: torch.nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill a network with the weights of another model, of another world perhaps.
-
-    What it guesses of latents and variants goes by their names: those that the other world does not have start from
-    nothing known.
+def check_initial(folder: str | Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a model that a training may begin with.
 
     Args:
         folder: of the other model.
-        module: of the same architecture.
-        card: of the model that `module` will be.
-
-    Returns:
-        the other model's card.
+        card: of the model that begins with it.
 
     Raises:
         ValueError: no model there, or one of another architecture, other points of Q or other conditions.
     """
-    other_module, other = load_model(folder)
+    other = read_card(folder)
     q, other_q = ({name: round(value, 9) for name, value in one["q"].items()} for one in (card, other))
     for what, asked, there in (
         ("network", card["architecture"], other["architecture"]),
@@ -239,6 +240,24 @@ def begin_with(folder: str | Path, module: torch.nn.Module, card: Mapping[str, A
                 f"trainer.initial={folder} has another {what}: {there}, this run {asked}; begin with a model of the "
                 "same, or with trainer.initial=null"
             )
+    return other
+
+
+def begin_with(folder: str | Path, module: torch.nn.Module, card: Mapping[str, Any]) -> None:
+    """Fill a network with the weights of another model, of another world perhaps.
+
+    What it guesses of latents and variants goes by their names: those that the other world does not have start from
+    nothing known.
+
+    Args:
+        folder: of the other model.
+        module: of the same architecture (`check_initial`).
+        card: of the model that `module` will be.
+
+    Raises:
+        ValueError: no model there, or damaged weights.
+    """
+    other_module, other = load_model(folder)
     weights, mine = other_module.state_dict(), module.state_dict()
     labels, known = (["ln b", *one["latents"], *one["variants"]] for one in (card, other))
     place = {label: row for row, label in enumerate(known)}
@@ -251,7 +270,6 @@ def begin_with(folder: str | Path, module: torch.nn.Module, card: Mapping[str, A
         to, origin = (torch.tensor(index) for index in zip(*rows, strict=True))
         mine[name][to] = weights[name][origin].to(mine[name])
     module.load_state_dict(mine)
-    return other
 
 
 def _on_cpu(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:

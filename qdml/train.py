@@ -16,8 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hpc.store import Store
     from qdml.augmentation.recipe import Recipe
     from qdml.basis import DotBasis
+    from qdml.checkpoint import ModelFolder
     from qdml.config import TrainConfig
     from qdml.dataset import Lane
     from qdml.distributed import Processes
@@ -97,6 +98,7 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     card, state = _card(config, store, recipe), "new"
     if main_process:
         try:
+            card["began_with"] = _began_with(config, folder, card)
             state = folder.open(card)
         except ValueError as error:
             problem = error
@@ -138,16 +140,25 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
     return 0 if outcome == "finished" else EXIT_REQUEUE
 
 
+def _began_with(config: TrainConfig, folder: ModelFolder, card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the model was trained on that a run begins with; of a run that has begun, as its folder says."""
+    from qdml.checkpoint import check_initial, read_card
+
+    if (folder.path / "card.json").is_file():
+        return cast("dict[str, Any] | None", read_card(folder.path)["began_with"])
+    if config.trainer.initial is None:
+        return None
+    other = check_initial(config.trainer.initial, card)
+    return other["trained"] and other["trained"] | {"began_with": other["began_with"]}
+
+
 def _begin_with(folder: str, trainer: Trainer) -> None:
-    """Weights of another model, which every process reads; the card says on what that was trained."""
+    """Weights of another model, which every process reads."""
     from qdml.checkpoint import begin_with
 
     problem = None
     try:
-        other = begin_with(folder, trainer.model, trainer.card)
-        trainer.card["began_with"] = other["trained"] and other["trained"] | {
-            "began_with": other.get("began_with")
-        }
+        begin_with(folder, trainer.model, trainer.card)
     except ValueError as error:
         problem = error
     trainer.processes.agree(problem)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import ENSEMBLE, POSTERIOR, trained
+from runs import ENSEMBLE, POSTERIOR, train_config, trained
 
-from qdml.checkpoint import begin_with, load_model, training_config
+from qdml.checkpoint import begin_with, load_model, read_card, training_config
+from qdml.distributed import join_processes
 from qdml.models import build_model
 from qdml.observation import CONDITIONS
+from qdml.train import EXIT_REQUEUE, train
 
 SHORT = ("training=smoke", "trainer.steps=8", "trainer.evaluate_every=4", "trainer.checkpoint_every=4")
 
@@ -65,4 +67,17 @@ def test_models_that_a_training_cannot_begin_with(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         trained(tmp_path / "more", *words, f"trainer.initial={learned}", *changes)
-    assert not (tmp_path / "more" / "model.safetensors").exists()
+    # The folder is free for the same command with another model.
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_continued_run_still_knows_what_it_began_with(
+    learned: Path, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = train_config(
+        *words, f"trainer.initial={learned}", f"output={tmp_path / 'more'}", "device=cpu", "trainer.threads=1"
+    )
+    with join_processes("cpu") as processes:
+        assert train(config, processes, lambda: True) == EXIT_REQUEUE
+        assert train(config, processes, lambda: False) == 0
+    assert read_card(tmp_path / "more")["began_with"]["steps"] == read_card(learned)["trained"]["steps"]
