@@ -15,13 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from qdml.batch import Batch
 
 if TYPE_CHECKING:
     from hpc.store import Store
@@ -47,7 +49,7 @@ _PERMUTATION, _SPLIT = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class Rows(Batch):
     """What dots some patterns are of, on their device."""
 
     variant: torch.Tensor
@@ -62,9 +64,6 @@ class Rows:
     """(B,) float64, the factor on every Debye-Waller B."""
     intensity: torch.Tensor | None = None
     """(B, Q) float32 [electron units per atom], clean; None unless the recipe asks (`Recipe.needs_intensity`)."""
-
-    def __len__(self) -> int:
-        return len(self.diameter)
 
     @property
     def volume_diameter(self) -> torch.Tensor:
@@ -88,24 +87,6 @@ class Rows:
             b_scale=self.b_scale.float(),
             intensity=self.intensity,
         )
-
-    def take(self, index: torch.Tensor | slice) -> Rows:
-        """Some of the rows."""
-        return Rows._of(lambda name: None if getattr(self, name) is None else getattr(self, name)[index])
-
-    @staticmethod
-    def cat(parts: Sequence[Rows]) -> Rows:
-        """The rows of several, one after the other; all of them with patterns, or none."""
-
-        def column(name: str) -> torch.Tensor | None:
-            values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values)
-
-        return Rows._of(column)
-
-    @staticmethod
-    def _of(column: Callable[[str], Any]) -> Rows:
-        return Rows(**{field.name: column(field.name) for field in fields(Rows)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

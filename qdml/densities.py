@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
+from qdml.batch import Batch
+
 __all__ = ["TARGETS", "GaussianMixture", "number_diameter", "volume_diameter"]
 
 #: What is inferred, in this order: ln of the volume-weighted mean diameter in nm, ln of the relative standard
@@ -36,7 +38,7 @@ def number_diameter(volume_diameter: torch.Tensor, sigma: torch.Tensor) -> torch
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianMixture:
+class GaussianMixture(Batch):
     """One mixture of normal densities for each pattern, in units of `TARGETS`."""
 
     logits: torch.Tensor
@@ -45,9 +47,6 @@ class GaussianMixture:
     """(B, M, T)."""
     scale_tril: torch.Tensor
     """(B, M, T, T) lower triangular, positive diagonal."""
-
-    def __len__(self) -> int:
-        return len(self.logits)
 
     def log_prob(self, targets_BT: torch.Tensor) -> torch.Tensor:
         """(B,) ln p of one point for each pattern, per unit of the targets."""
@@ -88,30 +87,3 @@ class GaussianMixture:
         mean, tril = self.mean[row_B1, component_Bn], self.scale_tril[row_B1, component_Bn]
         z = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         return (mean + (tril @ z[..., None])[..., 0]).transpose(0, 1)
-
-    def take(self, index: torch.Tensor | slice) -> GaussianMixture:
-        """Those of some of the patterns."""
-        return GaussianMixture(
-            logits=self.logits[index], mean=self.mean[index], scale_tril=self.scale_tril[index]
-        )
-
-    def to(self, where: torch.dtype | torch.device) -> GaussianMixture:
-        """The same as another type or on another device."""
-        return GaussianMixture(
-            logits=self.logits.to(where), mean=self.mean.to(where), scale_tril=self.scale_tril.to(where)
-        )
-
-    def detach(self) -> GaussianMixture:
-        """The same without a gradient."""
-        return GaussianMixture(
-            logits=self.logits.detach(), mean=self.mean.detach(), scale_tril=self.scale_tril.detach()
-        )
-
-    @staticmethod
-    def cat(parts: list[GaussianMixture]) -> GaussianMixture:
-        """Several batches as one."""
-        return GaussianMixture(
-            logits=torch.cat([part.logits for part in parts]),
-            mean=torch.cat([part.mean for part in parts]),
-            scale_tril=torch.cat([part.scale_tril for part in parts]),
-        )

@@ -9,9 +9,10 @@ Symbols: B pattern, Q point of the grid, K condition.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qdml.batch import Batch
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ LEAST_WIDTH = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(Batch):
     """Measured, or drawn as if measured: one row per pattern."""
 
     intensity: torch.Tensor
@@ -48,29 +49,6 @@ class Observation:
     """(B, Q) float32, 1 where measured."""
     conditions: torch.Tensor
     """(B, K) float32, `CONDITIONS`."""
-
-    def __len__(self) -> int:
-        return len(self.intensity)
-
-    def take(self, index: Any) -> Observation:
-        """Some of the rows: a slice, indices or a boolean mask."""
-        return Observation(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
-
-    def to(self, device: torch.device | str) -> Observation:
-        """The same on another device."""
-        return Observation(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
-
-    @staticmethod
-    def cat(parts: Sequence[Observation]) -> Observation:
-        """The rows of several, one after the other."""
-        import torch
-
-        return Observation(
-            **{
-                field.name: torch.cat([getattr(part, field.name) for part in parts])
-                for field in fields(Observation)
-            }
-        )
 
 
 def voigt_fwhm(sigma: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:

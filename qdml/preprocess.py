@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from qdml.batch import Batch
+
 if TYPE_CHECKING:
     from qdml.observation import Observation
 
@@ -47,7 +49,7 @@ _FLOOR = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkInput:
+class NetworkInput(Batch):
     """What a network is given of a batch of patterns."""
 
     pattern: torch.Tensor
@@ -56,30 +58,6 @@ class NetworkInput:
     """(B, Q) declared standard deviation of the first channel's counting noise; 0 where not measured."""
     conditions: torch.Tensor
     """(B, K) what is known of the measurement, as `qdml.observation.CONDITIONS` lists it."""
-
-    def __len__(self) -> int:
-        return len(self.pattern)
-
-    def take(self, index: torch.Tensor | slice) -> NetworkInput:
-        """Some of the rows."""
-        return NetworkInput(
-            pattern=self.pattern[index], noise=self.noise[index], conditions=self.conditions[index]
-        )
-
-    def to(self, where: torch.dtype | torch.device) -> NetworkInput:
-        """The same as another type or on another device."""
-        return NetworkInput(
-            pattern=self.pattern.to(where), noise=self.noise.to(where), conditions=self.conditions.to(where)
-        )
-
-    @staticmethod
-    def cat(parts: list[NetworkInput]) -> NetworkInput:
-        """Several batches as one."""
-        return NetworkInput(
-            pattern=torch.cat([part.pattern for part in parts]),
-            noise=torch.cat([part.noise for part in parts]),
-            conditions=torch.cat([part.conditions for part in parts]),
-        )
 
 
 def network_input(observation: Observation, q: torch.Tensor, kind: str) -> NetworkInput:

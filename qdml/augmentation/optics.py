@@ -346,7 +346,9 @@ class Optics:
         mu_t_B1 = self._layer.at(setting.instrument, values["absorption"])["mu_t"]
         # Nothing is measured so near the beam that an angle of 0 would matter.
         layer_BC = thin_film(geometry.angle.clamp(min=1e-2), mu_t_B1)
-        through_BC = capillary_absorption(geometry.angle, mu_r_B1) * (1 - geometry.own["plate"] * (1 - layer_BC))
+        through_BC = capillary_absorption(geometry.angle, mu_r_B1) * (
+            1 - geometry.own["plate"] * (1 - layer_BC)
+        )
         factor_BC = geometry.factor * through_BC
         return (factor_BC @ self._spline_CQ).clamp(min=1e-6), (factor_BC @ self._spline_CP).clamp(min=1e-6)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ import torch
 from qdml.augmentation.counts import photons
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.stages import Stages
+from qdml.batch import Batch
 from qdml.observation import Observation
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ __all__ = ["Expected", "Main", "Recipe", "Setting", "StagedRecipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Main:
+class Main(Batch):
     """What is asked about: the dots of a batch."""
 
     log_volume_diameter: torch.Tensor
@@ -47,9 +48,6 @@ class Main:
     intensity: torch.Tensor | None = None
     """(B, Q) float, the clean pattern where it is known already; only recipes that need it look at it."""
 
-    def __len__(self) -> int:
-        return len(self.sigma)
-
     def numbers(self) -> dict[str, torch.Tensor]:
         """What is continuous: name -> (B,)."""
         names = ("log_volume_diameter", "sigma", "strain", "b_scale")
@@ -57,7 +55,7 @@ class Main:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Batch):
     """What is known of a measurement."""
 
     instrument: torch.Tensor
@@ -70,13 +68,6 @@ class Setting:
     """(B, 1) float: photons at the highest point, of one step of the instrument (allara2024: photons per intensity)."""
     mask: torch.Tensor
     """(B, Q) float, 1 where visible: window and gaps."""
-
-    def __len__(self) -> int:
-        return len(self.instrument)
-
-    def take(self, index: Any) -> Setting:
-        """Some of the rows."""
-        return Setting(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

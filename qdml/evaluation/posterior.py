@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,6 @@ __all__ = ["Trial", "main_prior", "try_posterior", "variant_chances", "world_of"
 
 # Roles of the random streams, apart from those of training.
 _PATTERNS, _DOTS, _IDEAL = 31, 32, 33
-_MAIN = ("log_volume_diameter", "sigma", "strain", "variant", "b_scale")
 # Properties of a pattern are cut into as many groups of equal size.
 _GROUPS = 3
 
@@ -188,8 +187,8 @@ def try_posterior(
         part = rows.take(slice(cell * config.patterns, (cell + 1) * config.patterns))
         drawn.append(_draw(recipe, part, cell, generator, batch=config.batch, step=float(q[1] - q[0])))
         show(f"{name}: {len(part)} patterns drawn")
-    main = _cat_main([one.main for one in drawn])
-    setting = _cat_setting([one.setting for one in drawn])
+    main = Main.cat([one.main for one in drawn])
+    setting = Setting.cat([one.setting for one in drawn])
     z_BL = torch.cat([one.z for one in drawn])
     observation = Observation.cat([one.observation for one in drawn])
     properties = {
@@ -251,7 +250,7 @@ def try_posterior(
         chosen = everything[everything % config.patterns < config.classical_patterns]
         pick = torch.as_tensor(chosen, device=device)
         answers["classical"], seconds["classical"] = score_classical(
-            store, training.augment, recipe.space, _take_main(main, pick), setting.take(pick), z_BL[pick],
+            store, training.augment, recipe.space, main.take(pick), setting.take(pick), z_BL[pick],
             observation.take(pick), targets_BT[pick], bound_BTT[pick], classes, chosen, show,
         )  # fmt: skip
     return Trial(
@@ -310,7 +309,6 @@ def _draw(
     recipe: Recipe, rows: Rows, cell: int, generator: torch.Generator, *, batch: int, step: float
 ) -> _Drawn:
     setting, z_BL = recipe.draw(rows, generator, cell)
-    main = rows.main()
     observations, shares = [], []
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
@@ -322,7 +320,8 @@ def _draw(
     visible = observation.mask.sum(dim=1)
     counts = (observation.intensity / observation.noise.clamp(min=1e-30)) ** 2 * observation.mask
     return _Drawn(
-        main=main,
+        # Derivatives and fits take the dots of the basis, not the samples' own patterns.
+        main=replace(rows.main(), intensity=None),
         setting=setting,
         z=z_BL,
         observation=observation,
@@ -332,17 +331,3 @@ def _draw(
             "window": (step * visible).cpu().numpy(),
         },
     )
-
-
-def _take_main(main: Main, index: torch.Tensor) -> Main:
-    return Main(**{name: getattr(main, name)[index] for name in _MAIN})
-
-
-def _cat_main(parts: list[Main]) -> Main:
-    # Derivatives and fits take the dots of the basis, not the samples' own patterns.
-    return Main(**{name: torch.cat([getattr(one, name) for one in parts]) for name in _MAIN})
-
-
-def _cat_setting(parts: list[Setting]) -> Setting:
-    names = ("instrument", "energy_kev", "resolution_factor", "dose", "mask")
-    return Setting(**{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
