@@ -197,10 +197,9 @@ def _fit(
     basis: DotBasis,
 ) -> Refined:
     """The most probable shape."""
-    from qdml.measured.inference import model_grid
+    from qdml.asking import ask, model_grid
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import regrid
-    from qdml.measured.posterior import infer
     from qdml.refine import refine
 
     known = measurement_of(
@@ -213,7 +212,7 @@ def _fit(
     q = model_grid(card)
     on_grid = regrid(pattern, q, window=(first, min(last, hypothesis.q_max)))
     observation, setting = known.observe(on_grid), known.setting(on_grid, float(q[1] - q[0]))
-    start, nuisance = infer(module, card, observation)
+    start, nuisance = ask(module, card, observation)
     return refine(
         _world(card, basis, hypothesis, known.instrument.name),
         observation,

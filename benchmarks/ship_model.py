@@ -164,9 +164,10 @@ def _without_places(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _try(folder: Path) -> None:
     """Load everything and let it answer one of its own patterns, fit included."""
+    from qdml.asking import ask
     from qdml.augmentation.recipes import build_recipe
     from qdml.dataset import Rows
-    from qdml.measured.posterior import infer, inferred_of
+    from qdml.measured.posterior import inferred_of
     from qdml.refine import refine
 
     module, card = load_model(folder)
@@ -186,7 +187,7 @@ def _try(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     setting, z_BL = recipe.draw(rows, generator, 0)
     observation = recipe.observe(recipe.expected(rows.main(), setting, z_BL), generator)
-    density, nuisance = infer(module, card, observation)
+    density, nuisance = ask(module, card, observation)
     fitted = refine(recipe, observation, setting, density, nuisance=nuisance).posterior
     found = inferred_of(fitted, card["store"]["ranges"]["sigma"][0]).estimates["diameter_volume_nm"]
     truth = float(rows.volume_diameter[0])

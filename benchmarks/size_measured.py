@@ -95,10 +95,9 @@ def size(
     path: Path, module: torch.nn.Module, card: Mapping[str, Any], recipe: Recipe, figures: Path | None
 ) -> Sized:
     """One pattern with every method."""
-    from qdml.measured.inference import model_grid
+    from qdml.asking import ask, model_grid
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import read_pattern, regrid
-    from qdml.measured.posterior import infer
     from qdml.measured.posterior_answer import answer_posterior
     from qdml.measured.posterior_figure import draw_posterior
 
@@ -109,7 +108,7 @@ def size(
     answer = answer_posterior(module, card, pattern, on_grid, measurement=known, recipe=recipe)
     observation = known.observe(on_grid)
     started = time.process_time()
-    infer(module, card, observation)
+    ask(module, card, observation)
     of_network = time.process_time() - started
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def size(
 ) -> Sized:
     """One pattern."""
     from qdml.answers import estimates, posterior_samples
-    from qdml.measured.inference import model_grid
+    from qdml.asking import model_grid
     from qdml.measured.measurement import measurement_of
     from qdml.measured.patterns import regrid
     from qdml.measured.posterior_answer import answer_posterior

@@ -150,15 +150,15 @@ def _draw_maps(module: Any, card: dict[str, Any], recipe: Any, rows: Any, q: Any
     """Activation maps of a few patterns from the smallest to the largest size, in the first noise cell."""
     import torch
 
+    from qdml.asking import input_of
     from qdml.charts import draw_activation_maps
     from qdml.dataset import lane_generator
-    from qdml.preprocess import network_input
 
     order = torch.argsort(rows.diameter)
     chosen = rows.take(order[torch.linspace(0, len(rows) - 1, _MAPS, device=order.device).long()])
     with torch.inference_mode():
         observation = recipe.cell(0, chosen, lane_generator(chosen.diameter.device, 0))
-        inputs = network_input(observation, q, card["input"])
+        inputs = input_of(card, observation)
         head = next(iter(module.heads))
         answer = module(inputs)[head].argmax(dim=1)
         maps_BKQ = module.activation_map(inputs.pattern, head)

@@ -114,8 +114,8 @@ def _run(options: argparse.Namespace, radiation: Radiation) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from qdml.asking import model_grid
     from qdml.checkpoint import load_model
-    from qdml.measured.inference import model_grid
     from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
     from qdml.shipped import shipped_model
 

@@ -1,4 +1,4 @@
-"""How long the parts of a training step take.
+"""Clocks: how long the parts of a training step take, and anything else.
 
 draw         which dots: rows of a store, or new ones from the ensemble
 world        what a measurement of them looks like, and the input of the network made of it
@@ -9,10 +9,11 @@ optimiser    the step of the weights
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
-__all__ = ["PARTS", "Stopwatch"]
+__all__ = ["PARTS", "Stopwatch", "clock"]
 
 PARTS = ("draw", "world", "network", "optimiser")
 
@@ -65,3 +66,8 @@ class Stopwatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Tells seconds: those of all cores together, which other programs may share; on a GPU those that pass."""
+    return time.process_time if device.type == "cpu" else time.perf_counter

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from qdml import answers
+from qdml.asking import input_of
 from qdml.augmentation.allara import AllaraRecipe
 from qdml.augmentation.recipe import Recipe
 from qdml.augmentation.recipes import build_recipe
@@ -34,7 +35,6 @@ from qdml.metrics import (
     mean_absolute_error,
     reliability,
 )
-from qdml.preprocess import network_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,6 @@ def evaluate_model(
     exact = isinstance(recipe, AllaraRecipe) and store.n_samples <= _MAX_HYPOTHESES
     rows = read_rows(store, index, device, intensity=recipe.needs_intensity)
     everything = read_rows(store, np.arange(store.n_samples), device) if exact else None
-    q = torch.as_tensor(store.q)
 
     values = {"diameter_nm": rows.diameter, "sigma": rows.sigma}
     network: dict[str, list[np.ndarray]] = {name: [] for name in QUANTITIES}
@@ -175,7 +174,7 @@ def evaluate_model(
             for start in range(0, len(rows), config.batch):
                 part = rows.take(slice(start, start + config.batch))
                 observation = recipe.cell(cell, part, generator)
-                outputs = module(network_input(observation, q, training.network.input))
+                outputs = module(input_of(card, observation))
                 answer = _answer(outputs, classes, everything)
                 if everything is not None and isinstance(recipe, AllaraRecipe):
                     answer.update(_exact(recipe, cell, observation, everything, classes))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from qdml.answers import targets_of
+from qdml.asking import ask
 from qdml.augmentation.config import InstrumentRecipeConfig
 from qdml.augmentation.recipe import Main, Recipe, Setting
 from qdml.augmentation.recipes import build_recipe
@@ -26,12 +27,12 @@ from qdml.basis_file import BASIS_FILE, read_basis
 from qdml.checkpoint import training_config
 from qdml.dataset import Rows, fingerprint, lane_generator, read_rows
 from qdml.densities import GaussianMixture
-from qdml.evaluation.asking import ask, clock, score_guess
 from qdml.evaluation.samples import choose_samples, prior_rows
-from qdml.evaluation.scores import Scored, group_scores, ideal_answers, score
+from qdml.evaluation.scores import Scored, group_scores, ideal_answers, score, score_guess
 from qdml.limits.cramer_rao import cramer_rao
 from qdml.limits.unknowns import MainPrior
 from qdml.observation import Observation
+from qdml.stopwatch import clock
 
 if TYPE_CHECKING:
     from hpc.store import Store
@@ -198,7 +199,7 @@ def try_posterior(
     cell_B = np.repeat(np.arange(n_cells), config.patterns)
 
     started = now()
-    network, guess = ask(module, observation, q, training.network.input, config.batch)
+    network, guess = ask(module, card, observation, config.batch)
     seconds = {"network": (now() - started) / n}
     show("network: answered")
 

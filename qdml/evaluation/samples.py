@@ -25,9 +25,12 @@ def check_grid(store: Store, card: Mapping[str, Any]) -> None:
     Raises:
         ValueError: it has another one.
     """
+    from qdml.asking import model_grid
+
     grid, q = card["q"], store.q
-    expected = np.linspace(grid["min"], grid["max"], grid["size"])
-    if q.size != grid["size"] or not np.allclose(q, expected, rtol=0, atol=1e-9 + 1e-6 * grid["step"]):
+    if q.size != grid["size"] or not np.allclose(
+        q, model_grid(card), rtol=0, atol=1e-9 + 1e-6 * grid["step"]
+    ):
         raise ValueError(
             f"the Q grid of {store.path} must be the model's: {grid['size']} points, {grid['min']:g} to "
             f"{grid['max']:g} Å⁻¹; got {q.size} points, {q[0]:g} to {q[-1]:g} Å⁻¹. Simulate with the q of the model"

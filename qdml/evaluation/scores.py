@@ -5,12 +5,14 @@
     rank                u = P(value < truth): uniform where posteriors are exact and the truth is drawn from the prior
     σ over prior        RMSE(σ) over the spread of σ in the patterns: 1 where nothing is known of σ
     classes             nearest class of D and of σ, by the largest probability
+    explained           1 - <(z - guess)²> / <z²> of each latent that a network guesses: 0 where the pattern says
+                        nothing, 1 where all
 
 *Ideal* answers are normal posteriors of the bound's covariance about a draw from it: what an estimator at the bound
 would score. They are the ceiling of everything that has no other one. Dots below 3 nm with σ below 8 % are nearly
 degenerate (σ changes less than counts do), and are told apart.
 
-Symbols: B pattern, K quantity (`qdml.answers.QUANTITIES`), T target.
+Symbols: B pattern, K quantity (`qdml.answers.QUANTITIES`), L latent, T target.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ from qdml.limits.cramer_rao import quantity_errors
 from qdml.metrics import coverage, rank_test, rms_ratio, rms_ratio_error, robust_ratio
 
 if TYPE_CHECKING:
-    from qdml.config import ClassConfig
+    from collections.abc import Mapping
 
-__all__ = ["DEGENERATE", "Scored", "group_scores", "ideal_answers", "score"]
+    from qdml.augmentation.recipe import Main
+    from qdml.config import ClassConfig
+    from qdml.nuisance import Nuisance
+
+__all__ = ["DEGENERATE", "Scored", "group_scores", "ideal_answers", "score", "score_guess"]
 
 #: Below this D [nm] and this σ, σ is hardly in the pattern at all.
 DEGENERATE = (3.0, 0.08)
@@ -168,4 +174,35 @@ def group_scores(scored: Scored, prior_spread: float) -> dict[str, Any]:
         "rank_p_value": {name: p for name, (_, p) in ranks.items()},
         "size_accuracy": float(scored.right["diameter_nm"].mean()) if scored.right else None,
         "dispersion_accuracy": float(scored.right["sigma"].mean()) if scored.right else None,
+    }
+
+
+def score_guess(
+    guess: Nuisance, main: Main, z_BL: torch.Tensor, names: Mapping[str, slice]
+) -> dict[str, Any]:
+    """How much of what is not asked for a network knows, where `refine` begins.
+
+    Args:
+        guess: of B patterns.
+        main: the true dots.
+        z_BL: (B, L) the true latents.
+        names: of `LatentSpace`.
+
+    Returns:
+        `variant_accuracy`, `variant_log_loss` (mean of -ln p of the true variant), `log_b_explained` (None where B
+        does not vary), `latents_explained` and, by name, `explained`.
+    """
+    variant_B = main.variant.to(guess.log_variant.device)
+    p_B = guess.log_variant.gather(1, variant_B[:, None])[:, 0]
+    log_b_B = main.b_scale.double().log()
+    spread = float(log_b_B.var(correction=0))
+    away_L = (guess.z.double() - z_BL.double()).square().mean(dim=0)
+    explained_L = (1 - away_L / z_BL.double().square().mean(dim=0)).cpu().numpy()
+    off = float((guess.log_b_scale.double() - log_b_B).square().mean())
+    return {
+        "variant_accuracy": float((guess.log_variant.argmax(dim=1) == variant_B).double().mean()),
+        "variant_log_loss": float(-p_B.double().mean()),
+        "log_b_explained": 1 - off / spread if spread > 0 else None,
+        "latents_explained": float(np.mean(explained_L)),
+        "explained": {name: float(np.mean(explained_L[where])) for name, where in names.items()},
     }

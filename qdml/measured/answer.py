@@ -10,12 +10,11 @@ import numpy as np
 
 from hpc.structure.material import Material
 from qdml.answers import Estimate
+from qdml.asking import input_of, model_grid
 from qdml.measured.comparison import Comparison, compare
 from qdml.measured.inference import (
     ClassProbabilities,
     estimate_of_classes,
-    input_of,
-    model_grid,
     size_pattern,
     trained_windows,
     volume_diameter,

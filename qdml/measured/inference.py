@@ -29,15 +29,10 @@ from qdml.measured.patterns import OnGrid
 if TYPE_CHECKING:
     from torch import nn
 
-    from qdml.observation import Observation
-    from qdml.preprocess import NetworkInput
-
 __all__ = [
     "ClassProbabilities",
     "class_edges",
     "estimate_of_classes",
-    "input_of",
-    "model_grid",
     "size_pattern",
     "trained_windows",
     "volume_diameter",
@@ -71,12 +66,6 @@ class ClassProbabilities:
         return self.joint.sum(axis=0)
 
 
-def model_grid(card: Mapping[str, Any]) -> np.ndarray:
-    """(q,) float64 [Å⁻¹]: the Q grid of a model, from its card."""
-    grid = card["q"]
-    return np.linspace(grid["min"], grid["max"], grid["size"])
-
-
 def trained_windows(card: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
     """What of Q a network has seen in training.
 
@@ -93,15 +82,6 @@ def trained_windows(card: Mapping[str, Any]) -> tuple[tuple[float, float], float
     return ever, smallest
 
 
-def input_of(card: Mapping[str, Any], observation: Observation) -> NetworkInput:
-    """A pattern as the network of a card sees it."""
-    import torch
-
-    from qdml.preprocess import network_input
-
-    return network_input(observation, torch.as_tensor(model_grid(card)), card["input"])
-
-
 def size_pattern(module: nn.Module, card: Mapping[str, Any], pattern: OnGrid) -> ClassProbabilities:
     """Ask a network for the class probabilities of one pattern.
 
@@ -114,6 +94,8 @@ def size_pattern(module: nn.Module, card: Mapping[str, Any], pattern: OnGrid) ->
         joint probabilities over the classes of the card.
     """
     import torch
+
+    from qdml.asking import input_of
 
     with torch.inference_mode():
         logits = module(input_of(card, observation_of(pattern)))

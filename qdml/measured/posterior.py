@@ -18,13 +18,9 @@ from qdml.answers import QUANTITIES, Estimate, estimates, posterior_samples, qua
 from qdml.densities import TARGETS
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from qdml.densities import GaussianMixture
-    from qdml.nuisance import Nuisance
-    from qdml.observation import Observation
 
-__all__ = ["Inferred", "infer", "inferred_of"]
+__all__ = ["Inferred", "inferred_of"]
 
 # Points along each axis of the density of (D_v, σ), and those of the Sobol sequence behind it.
 _POINTS = 4096
@@ -90,26 +86,3 @@ def inferred_of(within: GaussianMixture, sigma_min: float, *, seed: int = 0) -> 
         correlation=float(np.corrcoef(samples["diameter_nm"], samples["sigma"])[0, 1]),
         samples=samples,
     )
-
-
-def infer(
-    module: nn.Module, card: Mapping[str, Any], observation: Observation
-) -> tuple[GaussianMixture, Nuisance]:
-    """The network's density of every row, float64, and its guess of everything that a fit has to find beside it.
-
-    Args:
-        module: the network, in eval mode.
-        card: its card.
-        observation: with the conditions of the measurement.
-    """
-    import torch
-
-    from qdml.densities import GaussianMixture
-    from qdml.measured.inference import input_of
-    from qdml.models.posterior import Posterior
-
-    assert isinstance(module, Posterior)  # the task of its card
-    with torch.inference_mode():
-        density, nuisance = module.answer(input_of(card, observation))
-        assert isinstance(density, GaussianMixture)  # as loaded models answer
-        return density.to(torch.float64), nuisance.to(torch.float64)

@@ -10,9 +10,9 @@ import numpy as np
 
 from hpc.structure.material import Material
 from qdml.answers import Estimate
+from qdml.asking import ask, model_grid
 from qdml.measured.comparison import Comparison, compare
-from qdml.measured.inference import model_grid
-from qdml.measured.posterior import Inferred, infer, inferred_of
+from qdml.measured.posterior import Inferred, inferred_of
 from qdml.measured.posterior_doubts import posterior_doubts
 from qdml.measured.refinement import MODEL_ERROR, Refinement, refine_pattern
 
@@ -141,7 +141,7 @@ def answer_posterior(
     """
     q = model_grid(card)
     observation = measurement.observe(on_grid)
-    density, nuisance = infer(module, card, observation)
+    density, nuisance = ask(module, card, observation)
     network = inferred_of(density, card["store"]["ranges"]["sigma"][0])
     refinement = None
     if recipe is not None:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from hpc.instrument.resolution import widths
+from qdml.asking import model_grid
 from qdml.augmentation.recipe import Setting
 from qdml.observation import WIDTHS_AT, Observation, conditions, voigt_fwhm
 
@@ -67,7 +68,7 @@ def as_seen(card: Mapping[str, Any], config: StressConfig, content: StressSet, d
         ValueError: the set does not cover the model's Q range.
     """
     grid = card["q"]
-    q = np.linspace(grid["min"], grid["max"], grid["size"])
+    q = model_grid(card)
     own = len(q) == len(content.q) and np.allclose(q, content.q, rtol=0, atol=1e-6 * grid["step"] + 1e-9)
     if own:
         intensity, noise = content.intensity, content.noise

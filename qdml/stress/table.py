@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from qdml import answers
+from qdml.asking import ask, input_of
 from qdml.config import ClassConfig
 from qdml.dataset import nearest_class
 from qdml.densities import GaussianMixture
-from qdml.evaluation.asking import ask, clock
 from qdml.losses import class_probabilities
 from qdml.metrics import coverage
-from qdml.preprocess import network_input
+from qdml.stopwatch import clock
 from qdml.stress.ceiling import possible
 from qdml.stress.seen import Seen, as_seen
 from qdml.stress.sets import BASE, load_stress
@@ -78,7 +78,6 @@ def try_set(
         ValueError: the set does not cover the model's Q range.
     """
     seen = as_seen(model.card, config, content, model.device)
-    q, form = torch.as_tensor(seen.q), model.card["input"]
     row: dict[str, Any] = {
         "title": config.title,
         "patterns": len(content.design),
@@ -91,12 +90,12 @@ def try_set(
     if model.card["task"] == "classes":
         with torch.inference_mode():
             outputs = [
-                model.module(network_input(seen.observation.take(slice(s, s + model.batch)), q, form))
+                model.module(input_of(model.card, seen.observation.take(slice(s, s + model.batch))))
                 for s in range(0, len(content.design), model.batch)
             ]
         row["network"] = _score_classes(outputs, model.card, config, content)
     else:
-        posterior, guess = ask(model.module, seen.observation, q, form, model.batch)
+        posterior, guess = ask(model.module, model.card, seen.observation, model.batch)
         row["network"] = score_answers(posterior, config, content.design, model)
         if refine_patterns and model.recipe is not None and seen.setting is not None:
             n = len(content.design)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from qdml import example, predict
+from qdml.asking import ask
 from qdml.checkpoint import load_model, training_config
-from qdml.measured.posterior import infer
 from qdml.measured.posterior_doubts import prior_ranges
 from qdml.measured.refinement import load_recipe
 from qdml.shipped import DEFAULT, shipped_model, shipped_names
@@ -63,7 +63,7 @@ def test_it_answers_simulated_patterns_within_its_intervals(shipped: Path) -> No
         b_scale=between(*prior["b_scale"]),
         intensity=None,
     )
-    found = estimates(infer(module, card, recipe.random(rows, generator))[0])
+    found = estimates(ask(module, card, recipe.random(rows, generator))[0])
     for name, truth in (("diameter_volume_nm", rows.volume_diameter), ("sigma", rows.sigma)):
         missed = sum(
             not one[name].lo95 < value < one[name].hi95

@@ -8,9 +8,10 @@ import pytest
 import torch
 from scipy.special import ndtr
 
+from qdml.asking import ask
 from qdml.augmentation.recipe import Main
 from qdml.densities import GaussianMixture
-from qdml.evaluation.asking import ask, score_guess
+from qdml.evaluation.scores import score_guess
 from qdml.nuisance import Nuisance
 from qdml.observation import Observation
 from qdml.stress.ceiling import share_right
@@ -64,11 +65,11 @@ def test_patterns_are_asked_in_batches() -> None:
         mask=torch.ones(7, 20),
         conditions=torch.zeros(7, 7),
     )
-    q = torch.linspace(1, 3, 20, dtype=torch.float64)
-    density, guess = ask(SimpleNamespace(answer=answer), observation, q, "area", batch=3)
+    card = {"q": {"min": 1.0, "max": 3.0, "size": 20}, "input": "area"}
+    density, guess = ask(SimpleNamespace(answer=answer), card, observation, batch=3)
     assert seen == [3, 3, 1] and len(density) == len(guess) == 7
     assert density.mean.dtype == torch.float64
-    torch.testing.assert_close(guess.z.double(), density.mean[:, 0])
+    torch.testing.assert_close(guess.z, density.mean[:, 0])
 
 
 def test_the_share_that_normal_errors_leave_in_their_class() -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from hpc.dots import dot_pattern
 from hpc.structure.material import load_material
+from qdml.asking import model_grid
 from qdml.measured.answer import doubts
 from qdml.measured.comparison import compare
 from qdml.measured.inference import (
     ClassProbabilities,
     class_edges,
     estimate_of_classes,
-    model_grid,
     trained_windows,
     volume_diameter,
 )
