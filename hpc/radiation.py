@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
 from hpc.form_factors import HC_KEV_ANGSTROM, energy_of_wavelength
+from hpc.named_files import file_names, read_named
 
 __all__ = ["Beam", "Particle", "Radiation", "choose_beam", "load_radiation", "radiation_names"]
 
@@ -128,12 +129,7 @@ class Radiation:
 
 def radiation_names() -> list[str]:
     """Names of the radiations that ship with the package (`conf/radiation/*.yaml`)."""
-    from importlib.resources import files
-
-    folder = files("conf") / "radiation"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return file_names("radiation")
 
 
 def load_radiation(
@@ -149,7 +145,7 @@ def load_radiation(
     Raises:
         ValueError: unknown name; wavelength or energy missing, given twice, or given to a radiation that has its own.
     """
-    return Radiation.from_config(_read(name), wavelength=wavelength, energy_kev=energy_kev)
+    return Radiation.from_config(read_named("radiation", name), wavelength=wavelength, energy_kev=energy_kev)
 
 
 def choose_beam(
@@ -168,7 +164,7 @@ def choose_beam(
     Raises:
         ValueError: unknown name; wavelength and energy both given, or given to a radiation that has its own.
     """
-    config = _read(radiation) if isinstance(radiation, str) else radiation
+    config = read_named("radiation", radiation) if isinstance(radiation, str) else radiation
     _check_keys(config)
     if config["wavelengths"] is None and wavelength is None and energy_kev is None:
         # A wavelength stands in for the check of everything else.
@@ -178,16 +174,6 @@ def choose_beam(
     if energy_kev is not None:  # as given, without the rounding of a detour through the wavelength
         beam["energy_kev"] = float(energy_kev)
     return beam
-
-
-def _read(name: str) -> Mapping[str, Any]:
-    from importlib.resources import files
-
-    import yaml
-
-    if not isinstance(name, str) or name.lower() not in radiation_names():
-        raise ValueError(f"radiation must be one of {radiation_names()}, got {name!r}")
-    return yaml.safe_load((files("conf") / "radiation" / f"{name.lower()}.yaml").read_text())
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:

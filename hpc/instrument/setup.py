@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from hpc.instrument.geometry import in_plane_behind_monochromator, in_plane_of_synchrotron
 from hpc.instrument.windows import check_angles
+from hpc.named_files import file_names, read_named
 from hpc.radiation import Radiation, load_radiation
 
 __all__ = ["Geometry", "Instrument", "Ranges", "Resolution", "instrument_names", "load_instrument"]
@@ -208,12 +209,7 @@ class Instrument:
 
 def instrument_names() -> list[str]:
     """Names of the instruments that ship with the package (`conf/instrument/*.yaml`)."""
-    from importlib.resources import files
-
-    folder = files("conf") / "instrument"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return file_names("instrument")
 
 
 def load_instrument(
@@ -229,24 +225,21 @@ def load_instrument(
     Raises:
         ValueError: unknown name, or an instrument that cannot be.
     """
-    from importlib.resources import files
     from pathlib import Path
 
     import yaml
 
     if name.lower() in instrument_names():
-        text = (files("conf") / "instrument" / f"{name.lower()}.yaml").read_text()
+        config = read_named("instrument", name)
     elif name.lower().endswith((".yaml", ".yml")):
         try:
-            text = Path(name).read_text()
+            config = yaml.safe_load(Path(name).read_text())
         except OSError as error:
             raise ValueError(f"cannot read the instrument {name}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name} is no YAML: {error}") from None
     else:
         raise ValueError(f"instrument must be one of {instrument_names()} or a .yaml file, got {name!r}")
-    try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is no YAML: {error}") from None
     return _from_config(config, name, wavelength=wavelength, energy_kev=energy_kev)
 
 

@@ -17,18 +17,14 @@ from typing import Any, Literal
 import numpy as np
 
 from hpc.liquids.terms import atom_amplitudes, check_q
+from hpc.named_files import file_names, read_named
 
 __all__ = ["container_names", "container_profile"]
 
 
 def container_names() -> list[str]:
     """Names of the containers that ship with the package (`conf/container/*.yaml`)."""
-    from importlib.resources import files
-
-    folder = files("conf") / "container"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return file_names("container")
 
 
 def container_profile(
@@ -52,14 +48,7 @@ def container_profile(
     Raises:
         ValueError: unknown container, q not positive and ascending, energy outside the tables.
     """
-    from importlib.resources import files
-
-    import yaml
-
-    if name.lower() not in container_names():
-        raise ValueError(f"container must be one of {container_names()}, got {name!r}")
-    text = (files("conf") / "container" / f"{name.lower()}.yaml").read_text()
-    config = yaml.safe_load(text)
+    config = read_named("container", name)
     q = check_q(q)
     number = config["atoms"]
     f, incoherent = atom_amplitudes(tuple(number), q, energy_kev, particle)

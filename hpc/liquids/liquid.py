@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from hpc.named_files import file_names, read_named
+
 __all__ = ["AVOGADRO_PER_CM3", "Group", "Liquid", "Row", "liquid_names", "load_liquid"]
 
 #: Molecules per Å³ of a substance of 1 g/cm³ and 1 g/mol (CODATA 2018).
@@ -208,12 +210,7 @@ def _read_rows(
 
 def liquid_names() -> list[str]:
     """Names of the liquids that ship with the package (`conf/liquid/*.yaml`)."""
-    from importlib.resources import files
-
-    folder = files("conf") / "liquid"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return file_names("liquid")
 
 
 def load_liquid(name: str) -> Liquid:
@@ -222,11 +219,4 @@ def load_liquid(name: str) -> Liquid:
     Raises:
         ValueError: there is no such liquid; the message lists those there are.
     """
-    from importlib.resources import files
-
-    import yaml
-
-    if name.lower() not in liquid_names():
-        raise ValueError(f"liquid must be one of {liquid_names()}, got {name!r}")
-    text = (files("conf") / "liquid" / f"{name.lower()}.yaml").read_text()
-    return Liquid.from_config(yaml.safe_load(text))
+    return Liquid.from_config(read_named("liquid", name))

@@ -59,7 +59,7 @@ def ordering(
     """
     kind = liquid.structure.get("kind")
     if kind == "table":
-        return simulated(liquid, q, molecule, load_table("liquid", liquid.name))
+        return simulated(liquid, q, molecule, load_table(liquid.name))
     if kind == "hard_spheres":
         return _hard_spheres(liquid, q)
     raise ValueError(
@@ -68,8 +68,8 @@ def ordering(
 
 
 @lru_cache(maxsize=32)
-def load_table(group: str, name: str) -> Mapping[str, Any]:
-    """The mapping of `conf/<group>/tables/<name>.yaml`.
+def load_table(name: str) -> Mapping[str, Any]:
+    """The mapping of `conf/liquid/tables/<name>.yaml`.
 
     Raises:
         ValueError: there is no such table.
@@ -78,7 +78,7 @@ def load_table(group: str, name: str) -> Mapping[str, Any]:
 
     import yaml
 
-    path = files("conf") / group / "tables" / f"{name}.yaml"
+    path = files("conf") / "liquid" / "tables" / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(
             f"there is no table of the structure of {name}, {path}; make it with a script of benchmarks/ "

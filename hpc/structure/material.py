@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from hpc.named_files import file_names
+
 __all__ = [
     "MATERIAL_FILES",
     "Kind",
@@ -185,12 +187,7 @@ def kind_pairs(n_kind: int) -> list[tuple[int, int]]:
 
 def material_names() -> list[str]:
     """Names of the materials that ship with the package (`conf/material/*.yaml`)."""
-    from importlib.resources import files
-
-    folder = files("conf") / "material"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return file_names("material")
 
 
 def load_material(name: str | Path) -> Material:

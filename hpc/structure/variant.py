@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from hpc.named_files import file_names, read_named
 from hpc.structure.material import Material, load_material, material_names
 from hpc.structure.shapes import SHAPES
 
@@ -465,14 +466,8 @@ def load_group(group: str, name: str) -> Any:
     Raises:
         ValueError: there is no such file; the message lists those there are.
     """
-    from importlib.resources import files
-
-    import yaml
-
-    folder = files("conf") / group
-    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()) if folder.is_dir() else []
-    _one_of(group, name, names)
-    return yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
+    _one_of(group, name, file_names(group))
+    return read_named(group, name) or {}
 
 
 def plain_changes(group: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from hpc.named_files import read_named
 from hpc.structure.variant import Variant
 
 if TYPE_CHECKING:
@@ -146,13 +147,8 @@ def fit_settings(variants: Variant | tuple[Variant, ...], **changes: Any) -> Fit
     Raises:
         ValueError: an unknown field, or a value that nobody can mean.
     """
-    from importlib.resources import files
-
-    import yaml
-
-    text = (files("conf") / "fit" / "default.yaml").read_text(encoding="utf-8")
     values = {
-        **yaml.safe_load(text),
+        **read_named("fit", "default"),
         "solvents": (),
         "containers": (),
         "fixed": {},

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hpc.named_files import file_names, read_named
 from qdml.config_reader import read_config, require, require_range
 
 __all__ = ["BASE", "StressConfig", "StressQ", "load_stress", "stress_names"]
@@ -103,14 +104,7 @@ _WORDS = ("title", "published", "goal", "goal_on_volume")
 
 def stress_names() -> list[str]:
     """The sets of `conf/stress/`, the published benchmark first."""
-    from importlib.resources import files
-
-    found = sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in (files("conf") / "stress").iterdir()
-        if entry.name.endswith(".yaml") and entry.name != f"{BASE}.yaml"
-    )
-    return [BASE, *found]
+    return [BASE, *(name for name in file_names("stress") if name != BASE)]
 
 
 def load_stress(name: str, **changes: Any) -> StressConfig:
@@ -123,16 +117,9 @@ def load_stress(name: str, **changes: Any) -> StressConfig:
     Raises:
         ValueError: no such set, or one that cannot be.
     """
-    from importlib.resources import files
-
-    import yaml
-
     if name not in stress_names():
         raise ValueError(f"stress sets are {stress_names()}, or all; got {name!r}")
-    folder = files("conf") / "stress"
-    values = yaml.safe_load((folder / f"{BASE}.yaml").read_text())
-    if name != BASE:
-        values |= yaml.safe_load((folder / f"{name}.yaml").read_text())
+    values = read_named("stress", BASE) | read_named("stress", name)
     config = read_config(StressConfig, values | changes, f"stress/{name}")
     assert isinstance(config, StressConfig)
     return config

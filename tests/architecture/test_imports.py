@@ -59,6 +59,7 @@ SHARED = (
     "instrument",
     "liquids",
     "memory",
+    "named_files",
     "progress",
     "pattern_options",  # the words that name a sort of dots on the command lines of qd-pattern and qd-fit
 )

@@ -45,7 +45,7 @@ def test_a_liquid_is_positive(name: str, terms: dict) -> None:
 
 @pytest.mark.parametrize("name", LIQUIDS)
 def test_molecules_do_not_overlap(name: str) -> None:
-    table = load_table("liquid", name)
+    table = load_table(name)
     heavy = {pair: np.array(values) for pair, values in table["h"].items() if "H" not in pair.split("-")}
     # Nearest: two oxygens of a hydrogen bond, 2.4 Å.
     assert all(np.all(values[: int(2.3 / table["bin_angstrom"])] == -1) for values in heavy.values())
@@ -122,7 +122,7 @@ def test_water_has_its_double_peak(terms: dict) -> None:
     first, second = maxima(Q, order)[:2]
     assert first == pytest.approx(2.0, abs=0.15)
     assert second == pytest.approx(2.95, abs=0.3)  # SPC/E puts it at 2.7
-    table = load_table("liquid", "water")
+    table = load_table("water")
     g = 1 + np.array(table["h"]["O-O"])
     assert (g.argmax() + 0.5) * table["bin_angstrom"] == pytest.approx(2.8, abs=0.1)
 
