@@ -9,9 +9,9 @@ distribution. Everything else follows from that one density:
 - `grid_probabilities`: which of a list of discrete hypotheses it was, as on the published grid;
 - `size_distribution`: the lognormal number density of diameters with its band.
 
-Mixtures are integrated with a scrambled Sobol sequence in (component, normal deviates), the same for every pattern: the
-answer for a pattern depends on the seed and not on what else is in the batch, and 1024 points place a quantile within
-about 0.01 standard deviations. Other densities are sampled with a seeded generator.
+Densities are mixtures, as loaded models answer with, flows too. They are integrated with a scrambled Sobol sequence in
+(component, normal deviates), the same for every pattern: the answer for a pattern depends on the seed and not on what
+else is in the batch, and 1024 points place a quantile within about 0.01 standard deviations.
 
 Symbols: B pattern, N point of the sequence, M component, T target, D size class, S dispersion class, H hypothesis.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -116,26 +116,21 @@ def quantities_of(targets: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def posterior_samples(posterior: GaussianMixture | Any, seed: int, n: int = _POINTS) -> torch.Tensor:
+def posterior_samples(posterior: GaussianMixture, seed: int, n: int = _POINTS) -> torch.Tensor:
     """(n, B, 3) float64 points of equal weight that stand for each posterior, in units of the targets.
 
     Args:
-        posterior: a mixture (points of a Sobol sequence), or any density with `sample(n, generator)`.
-        seed: of the scrambling, or of the generator.
-        n: number of points; a power of two for a mixture.
+        posterior: of B patterns.
+        seed: of the scrambling.
+        n: number of points, a power of two.
 
     Raises:
-        ValueError: a mixture with a number of points that is not a power of two.
+        ValueError: a number of points that is not a power of two.
     """
     import torch
 
-    from qdml.densities import GaussianMixture
-
-    if not isinstance(posterior, GaussianMixture):
-        generator = torch.Generator(posterior.device).manual_seed(seed)
-        return posterior.sample(n, generator).double()
     if n < 1 or n & (n - 1):
-        raise ValueError(f"the number of points of a mixture must be a power of two, got {n}")
+        raise ValueError(f"the number of points must be a power of two, got {n}")
     mean_BMT = posterior.mean.double()
     device, n_targets = mean_BMT.device, mean_BMT.shape[-1]
     engine = torch.quasirandom.SobolEngine(1 + n_targets, scramble=True, seed=seed)
@@ -173,7 +168,7 @@ def estimate_of_samples(samples: torch.Tensor) -> list[Estimate]:
     return [Estimate(mean=m, lo68=a, hi68=b, lo95=c, hi95=d) for m, a, b, c, d in rows]
 
 
-def estimates(posterior: GaussianMixture | Any, seed: int = 0) -> list[dict[str, Estimate]]:
+def estimates(posterior: GaussianMixture, seed: int = 0) -> list[dict[str, Estimate]]:
     """Mean and intervals of D, D_v, σ and ε.
 
     Args:
@@ -190,46 +185,32 @@ def estimates(posterior: GaussianMixture | Any, seed: int = 0) -> list[dict[str,
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def class_probabilities(
-    posterior: GaussianMixture | Any, classes: ClassConfig, seed: int = 0
-) -> torch.Tensor:
+def class_probabilities(posterior: GaussianMixture, classes: ClassConfig) -> torch.Tensor:
     """Probability of every pair of classes: the posterior over the cells of nearest centres.
 
-    The cells of the outermost classes reach to the ends of the axes. For a mixture the integral over the size is exact
-    at each of a few points of ln σ per class (given ln σ, a component's ln D_v is normal, and the class boundaries of D
-    lie at ln D + 3 ln(1 + σ²)); other densities are counted over samples.
+    The cells of the outermost classes reach to the ends of the axes. The integral over the size is exact at each of a
+    few points of ln σ per class: given ln σ, a component's ln D_v is normal, and the class boundaries of D lie at
+    ln D + 3 ln(1 + σ²).
 
     Args:
         posterior: of B patterns.
         classes: centres of the size [nm, number mean] and of the dispersion.
-        seed: of the samples of a density that is not a mixture.
 
     Returns:
         (B, D, S) float64, each summing to 1.
     """
     import torch
 
-    from qdml.densities import GaussianMixture
-
     edge_D, edge_S = (_inner_edges(centres) for centres in (classes.diameter_nm, classes.sigma))
-    if isinstance(posterior, GaussianMixture):
-        pieces = [
-            _mixture_classes(posterior.take(slice(start, start + _CHUNK)), edge_D, edge_S)
-            for start in range(0, len(posterior.logits), _CHUNK)
-        ]
-        return torch.cat(pieces)
-    values = quantities_of(posterior_samples(posterior, seed, 16 * _POINTS))
-    size_NB = torch.bucketize(values["diameter_nm"], edge_D.to(values["sigma"].device))
-    sigma_NB = torch.bucketize(values["sigma"], edge_S.to(values["sigma"].device))
-    n_size, n_sigma = len(edge_D) + 1, len(edge_S) + 1
-    joint_BN = (size_NB * n_sigma + sigma_NB).T
-    count = torch.zeros(len(joint_BN), n_size * n_sigma, dtype=torch.float64, device=joint_BN.device)
-    count.scatter_add_(1, joint_BN, torch.ones_like(joint_BN, dtype=torch.float64))
-    return (count / joint_BN.shape[1]).unflatten(1, (n_size, n_sigma))
+    pieces = [
+        _mixture_classes(posterior.take(slice(start, start + _CHUNK)), edge_D, edge_S)
+        for start in range(0, len(posterior), _CHUNK)
+    ]
+    return torch.cat(pieces)
 
 
 def grid_probabilities(
-    posterior: GaussianMixture | Any,
+    posterior: GaussianMixture,
     grid: torch.Tensor,
     log_prior: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
@@ -248,16 +229,9 @@ def grid_probabilities(
     """
     import torch
 
-    from qdml.densities import GaussianMixture
-
-    grid = grid.double()
-    if isinstance(posterior, GaussianMixture):
-        n = len(posterior.logits)
-        parts = [posterior.take(slice(start, start + _GRID_CHUNK)) for start in range(0, n, _GRID_CHUNK)]
-        log_BH = torch.cat([_log_mixture(part, grid.to(posterior.mean.device)) for part in parts])
-    else:
-        n = len(posterior)
-        log_BH = torch.stack([posterior.log_prob(one.expand(n, -1)) for one in grid]).double().T
+    grid, n = grid.double(), len(posterior)
+    parts = [posterior.take(slice(start, start + _GRID_CHUNK)) for start in range(0, n, _GRID_CHUNK)]
+    log_BH = torch.cat([_log_mixture(part, grid.to(posterior.mean.device)) for part in parts])
     if log_prior is not None:
         log_BH = log_BH - log_prior(grid).to(log_BH.device)
     return torch.softmax(log_BH, dim=1)
@@ -269,34 +243,32 @@ def log_uniform_prior(targets: torch.Tensor) -> torch.Tensor:
     return values["diameter_nm"].log() + values["sigma"].log()
 
 
-def size_distribution(
-    posterior: GaussianMixture | Any, diameter_nm: np.ndarray | None = None, seed: int = 0
-) -> SizeDistribution:
+def size_distribution(posterior: GaussianMixture) -> SizeDistribution:
     """The lognormal number density of diameters, averaged over the posterior, with its band.
 
     n(d) = exp(-(ln d - μ)²/2s²) / (d s √2π), s² = ln(1 + σ²), μ = ln D - s²/2.
 
     Args:
         posterior: of B patterns.
-        diameter_nm: (k,) where; None for 200 points that hold all but 10⁻⁴ of the dots of every pattern.
-        seed: of the points that stand for the posterior.
+
+    Returns:
+        At 200 diameters that hold all but 10⁻⁴ of the dots of every pattern.
     """
     import torch
 
-    values = quantities_of(posterior_samples(posterior, seed, 256))
+    values = quantities_of(posterior_samples(posterior, 0, 256))
     s_NB = torch.sqrt(torch.log1p(values["sigma"] ** 2))
     mu_NB = torch.log(values["diameter_nm"]) - s_NB**2 / 2
-    if diameter_nm is None:
-        # 3.7 standard deviations leave 10⁻⁴ outside.
-        low, high = float((mu_NB - 3.7 * s_NB).min().exp()), float((mu_NB + 3.7 * s_NB).max().exp())
-        diameter_nm = np.linspace(low, high, 200)
+    # 3.7 standard deviations leave 10⁻⁴ outside.
+    low, high = float((mu_NB - 3.7 * s_NB).min().exp()), float((mu_NB + 3.7 * s_NB).max().exp())
+    diameter_nm = np.linspace(low, high, 200)
     log_d = torch.log(torch.as_tensor(diameter_nm, dtype=torch.float64, device=s_NB.device))
     z_NBK = (log_d - mu_NB[..., None]) / s_NB[..., None]
     density_NBK = torch.exp(-0.5 * z_NBK**2 - log_d) / (s_NB[..., None] * (2 * torch.pi) ** 0.5)
     levels = torch.tensor(_LEVELS, dtype=torch.float64, device=s_NB.device)
     bands = torch.quantile(density_NBK, levels, dim=0).cpu().numpy()
     return SizeDistribution(
-        diameter_nm=np.asarray(diameter_nm, dtype=np.float64),
+        diameter_nm=diameter_nm,
         density=density_NBK.mean(dim=0).cpu().numpy(),
         lo68=bands[0],
         hi68=bands[1],

@@ -21,22 +21,6 @@ from qdml.densities import GaussianMixture
 CLASSES = ClassConfig(diameter_nm=(2.0, 3.0, 4.0, 5.0), sigma=(0.05, 0.1, 0.15, 0.2))
 
 
-class Sampled:
-    """A density that is no mixture, as a flow is: it can only be sampled and evaluated."""
-
-    def __init__(self, mixture: GaussianMixture) -> None:
-        self._mixture, self.device = mixture, mixture.mean.device
-
-    def __len__(self) -> int:
-        return len(self._mixture)
-
-    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        return self._mixture.sample(n, generator)
-
-    def log_prob(self, targets: torch.Tensor) -> torch.Tensor:
-        return self._mixture.log_prob(targets)
-
-
 def normal(mean: list[float], sd: list[float], correlation: float = 0.0, n: int = 1) -> GaussianMixture:
     """N equal rows of one component; ln D_v and ln σ correlated."""
     covariance = torch.diag(torch.tensor(sd, dtype=torch.float64) ** 2)
@@ -140,9 +124,6 @@ def test_classes_of_a_wide_posterior_are_counted_points() -> None:
     counted = torch.bincount(4 * size + sigma, minlength=16).reshape(4, 4) / len(points)
     assert float((exact - counted).abs().max()) < 2e-3
     assert float(exact.sum()) == pytest.approx(1.0, abs=1e-12)
-    sampled = class_probabilities(Sampled(mixture), CLASSES)[0]
-    # 16 384 draws: standard error 4e-3.
-    assert float((sampled - exact).abs().max()) < 0.02
 
 
 def test_dispersion_classes_are_differences_of_the_normal_distribution() -> None:
@@ -165,9 +146,6 @@ def test_grid_probabilities_are_bayes_theorem() -> None:
     likelihood = normal([float(grid[1, 0]) + 0.01, float(grid[1, 1]), 0.0], [0.05, 0.1, 1e-3])
     log_l = torch.stack([likelihood.log_prob(point[None])[0] for point in grid])
     torch.testing.assert_close(grid_probabilities(likelihood, grid)[0], torch.softmax(log_l, dim=0))
-    torch.testing.assert_close(
-        grid_probabilities(Sampled(likelihood), grid), grid_probabilities(likelihood, grid)
-    )
 
     # Posterior = likelihood x exp(-3 ln D_v) is normal too, its mean moved by -3 s².
     moved = normal([float(likelihood.mean[0, 0, 0]) - 3 * 0.05**2, float(grid[1, 1]), 0.0], [0.05, 0.1, 1e-3])
