@@ -34,7 +34,7 @@ __all__ = [
     "training_config",
 ]
 
-CARD_VERSION = 5
+CARD_VERSION = 6
 
 # What may differ between the parts of one training run: where it runs and where things lie.
 _NOT_IDENTITY = (

@@ -174,12 +174,17 @@ class ResidualMlpConfig:
     heads: Literal["separate", "joint"]
     components: int
     """Principal components of the input that are kept."""
+    compress_beyond: float
+    """Standard deviations of a component beyond which its logarithm enters."""
     width: int
     """Of the residual stream."""
     blocks: int
 
     def __post_init__(self) -> None:
         require(self.components >= 1, f"network.components must be >= 1, got {self.components}")
+        require(
+            self.compress_beyond > 0, f"network.compress_beyond must be > 0, got {self.compress_beyond:g}"
+        )
         require(self.width >= 1, f"network.width must be >= 1, got {self.width}")
         require(self.blocks >= 1, f"network.blocks must be >= 1, got {self.blocks}")
 

@@ -18,6 +18,8 @@ class PosteriorNetworkConfig:
     """How a pattern is presented."""
     components: int
     """Principal components of the input that are kept."""
+    compress_beyond: float
+    """Standard deviations of a component beyond which its logarithm enters."""
     width: int
     """Of the residual stream."""
     blocks: int
@@ -34,6 +36,9 @@ class PosteriorNetworkConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             require(type(value) is not int or value >= 1, f"network.{field.name} must be >= 1, got {value}")
+        require(
+            self.compress_beyond > 0, f"network.compress_beyond must be > 0, got {self.compress_beyond:g}"
+        )
         require(self.nuisance >= 0, f"network.nuisance must be >= 0, got {self.nuisance:g}")
         require(
             not self.mask or self.input != "area",

@@ -71,6 +71,7 @@ def build_model(
         components=config.components,
         width=config.width,
         blocks=config.blocks,
+        compress_beyond=config.compress_beyond,
     )
 
 
@@ -103,4 +104,5 @@ def _posterior(
         mask=config.mask,
         conditions=config.conditions,
         declared_noise=config.declared_noise,
+        compress_beyond=config.compress_beyond,
     )

@@ -135,6 +135,7 @@ class Posterior(nn.Module):
         mask: bool,
         conditions: bool,
         declared_noise: bool,
+        compress_beyond: float,
     ) -> None:
         """Build the layers.
 
@@ -151,6 +152,7 @@ class Posterior(nn.Module):
             mask: whether the network is told what was not measured.
             conditions: whether it is told what is known of the measurement.
             declared_noise: whether the noise of each pattern scales its components.
+            compress_beyond: of the whitening.
 
         Raises:
             ValueError: more components than points; the mask asked for, but not in the input.
@@ -163,7 +165,9 @@ class Posterior(nn.Module):
         self.mask, self.conditions = mask, conditions
         # Training needs exact densities; those who use a model ask for moments, cuts and classes.
         self.closed_form = False
-        self.whitening = Whitening(n_q, components, declared_noise=declared_noise)
+        self.whitening = Whitening(
+            n_q, components, declared_noise=declared_noise, compress_beyond=compress_beyond
+        )
         self.condition_mean = nn.Parameter(torch.zeros(n_conditions), requires_grad=False)
         self.condition_spread = nn.Parameter(torch.ones(n_conditions), requires_grad=False)
         extra = (n_q // _MASK_WINDOW) * mask + n_conditions * conditions

@@ -24,7 +24,15 @@ class ResidualMlp(nn.Module):
     """Whitening -> dense embedding -> residual blocks -> logits of each head."""
 
     def __init__(
-        self, heads: Mapping[str, int], *, channels: int, n_q: int, components: int, width: int, blocks: int
+        self,
+        heads: Mapping[str, int],
+        *,
+        channels: int,
+        n_q: int,
+        components: int,
+        width: int,
+        blocks: int,
+        compress_beyond: float,
     ) -> None:
         """Build the layers.
 
@@ -35,12 +43,13 @@ class ResidualMlp(nn.Module):
             components: principal components that are kept.
             width: of the residual stream.
             blocks: number of residual blocks.
+            compress_beyond: of the whitening.
 
         Raises:
             ValueError: more components than points.
         """
         super().__init__()
-        self.whitening = Whitening(n_q, components, declared_noise=False)
+        self.whitening = Whitening(n_q, components, declared_noise=False, compress_beyond=compress_beyond)
         self.embed = nn.Linear(components + (channels - 1) * (n_q // _WINDOW), width)
         self.blocks = nn.ModuleList(
             nn.Sequential(

@@ -4,11 +4,13 @@ Sizes and dispersions live in directions of the input that carry 10⁻² to 10�
 input learns strain and size and leaves σ at its prior. So a pattern is first projected on its leading principal
 components and each is scaled by what is to be expected of it:
 
-    z_p = asinh[ v_p · (x - mean) m / √(λ_p + Σ_Q v_Qp² n_Q²) ]      (n² as its mean over 16 points)
+    z_p = k asinh(t_p / k),   t_p = v_p · (x - mean) m / √(λ_p + Σ_Q v_Qp² n_Q²)      (n² as its mean over 16 points)
 
 with the covariance V Λ Vᵀ of augmented training patterns, less their mean noise, the mask m and the declared noise n
 of this pattern: every component has about unit variance at every noise, and one that is drowned says so by being
-small. asinh keeps a measured pattern that is unlike any in training from driving the network far out.
+small. asinh keeps a measured pattern that is unlike any in training from driving the network far out; k = 6, because
+what is wanted is a sum of components that cancel each other to 10⁻³: sums of asinh t (k = 1) do not, and no later layer
+can take the curvature of 400 components back.
 
 Symbols: B pattern, Q point, P component, K condition, T target.
 """
@@ -111,13 +113,14 @@ def _windows(values: torch.Tensor) -> torch.Tensor:
 class Whitening(nn.Module):
     """The fixed first layer: (x, n, m) -> z."""
 
-    def __init__(self, n_q: int, components: int, *, declared_noise: bool) -> None:
+    def __init__(self, n_q: int, components: int, *, declared_noise: bool, compress_beyond: float) -> None:
         """Reserve the tensors; `fit` sets them.
 
         Args:
             n_q: points of a pattern.
             components: that are kept.
             declared_noise: whether the noise of each pattern scales its components.
+            compress_beyond: k, in standard deviations of a component.
 
         Raises:
             ValueError: more components than points.
@@ -127,7 +130,7 @@ class Whitening(nn.Module):
             raise ValueError(
                 f"network.components must be <= {n_q}, the points of a pattern, got {components}"
             )
-        self.declared_noise = declared_noise
+        self.declared_noise, self.compress_beyond = declared_noise, compress_beyond
         # Fixed, but no buffers: DistributedDataParallel sends buffers round before every step.
         self.mean = nn.Parameter(torch.zeros(n_q), requires_grad=False)
         self.directions = nn.Parameter(torch.zeros(n_q, components), requires_grad=False)
@@ -156,4 +159,5 @@ class Whitening(nn.Module):
             variance: torch.Tensor = self.variance
             if self.declared_noise:
                 variance = variance + _windows(noise_BQ.square()).mean(dim=-1) @ self.power
-            return torch.asinh(projected_BP * variance.rsqrt())
+            k = self.compress_beyond
+            return k * torch.asinh(projected_BP * variance.rsqrt() / k)

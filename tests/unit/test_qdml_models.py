@@ -19,7 +19,7 @@ def allconv(**changes: object) -> AllConvConfig:
 
 
 def mlp(**changes: object) -> ResidualMlpConfig:
-    sizes = {"components": 20, "width": 16, "blocks": 2}
+    sizes = {"components": 20, "width": 16, "blocks": 2, "compress_beyond": 6.0}
     values = {"name": "residual_mlp", "input": "log_smooth", "heads": "joint", **sizes}
     return ResidualMlpConfig(**{**values, **changes})
 
@@ -88,7 +88,7 @@ def test_whitening_gives_unit_variance_in_every_kept_direction() -> None:
     model = build_model(mlp(components=30, input="area"), CLASSES, 40, 0).double()
     model.fit(moments_of(x))
     # Without the compression.
-    z = torch.sinh(model.whitening(x, torch.zeros_like(x), torch.ones_like(x)))
+    z = 6 * torch.sinh(model.whitening(x, torch.zeros_like(x), torch.ones_like(x)) / 6)
     assert torch.allclose(torch.cov(z.T), torch.eye(30, dtype=torch.float64), atol=1e-3)
     assert float((z.mean(dim=0)).abs().max()) < 1e-6
     model.fit(moments_of(torch.ones(100, 40, dtype=torch.float64) * torch.randn(100, 1)))

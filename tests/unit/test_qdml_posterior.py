@@ -24,7 +24,7 @@ CONDITIONS = 2
 def config(**changes: object) -> PosteriorConfig:
     values = {
         "name": "posterior", "input": "log_smooth", "components": 20, "width": 32, "blocks": 2, "mixture": 3,
-        "mask": True, "conditions": True, "declared_noise": True, "nuisance": 0.05,
+        "mask": True, "conditions": True, "declared_noise": True, "nuisance": 0.05, "compress_beyond": 6.0,
     }  # fmt: skip
     return PosteriorConfig(**{**values, **changes})
 
@@ -73,7 +73,7 @@ def test_moments_are_those_of_visible_points() -> None:
 def test_components_have_unit_variance_at_every_noise() -> None:
     torch.manual_seed(0)
     basis = torch.linalg.qr(torch.randn(64, 10)).Q * torch.logspace(0.5, -1.5, 10)
-    whitening = Whitening(64, 10, declared_noise=True)
+    whitening = Whitening(64, 10, declared_noise=True, compress_beyond=2.0)
     moments = InputMoments(64, 0, 0)
 
     def drawn(noise: float) -> NetworkInput:
@@ -89,8 +89,29 @@ def test_components_have_unit_variance_at_every_noise() -> None:
     for noise in (0.001, 0.02, 0.05, 0.5):
         x = drawn(noise)
         # Without the compression.
-        z = torch.sinh(whitening(x.pattern[:, 0], x.noise, x.pattern[:, 1]))
+        z = 2 * torch.sinh(whitening(x.pattern[:, 0], x.noise, x.pattern[:, 1]) / 2)
         assert torch.allclose(z.var(dim=0), torch.ones(10), rtol=0.05), noise
+
+
+def test_components_are_sums_of_points_until_far_out() -> None:
+    whitening = Whitening(4, 2, declared_noise=False, compress_beyond=6.0)
+    with torch.no_grad():
+        whitening.directions.copy_(torch.eye(4)[:, :2])
+
+    def seen(a: float, b: float) -> torch.Tensor:
+        x = torch.tensor([[a, b, 0.0, 0.0]])
+        return whitening(x, torch.zeros_like(x), torch.ones_like(x))[0]
+
+    # What cancels cancels, at every size that training has; asinh itself would leave 0.22 of it.
+    a, b = seen(1.0, 2.0)
+    assert abs(float(2 * a - b)) < 0.03
+    # A pattern like none in training does not drive the network a thousand times as far out.
+    assert 30 < float(seen(1000.0, 0.0)[0]) < 40
+
+
+def test_compression_that_leaves_nothing() -> None:
+    with pytest.raises(ValueError, match="network.compress_beyond must be > 0, got 0"):
+        config(compress_beyond=0.0)
 
 
 def test_more_components_than_points() -> None:
@@ -129,7 +150,7 @@ def test_head_is_a_mixture_of_proper_densities() -> None:
 
 def flow_config() -> PosteriorFlowConfig:
     values = {name: getattr(config(), name) for name in ("input", "components", "width", "blocks", "mask")}
-    told = {"conditions": True, "declared_noise": True, "nuisance": 0.05}
+    told = {"conditions": True, "declared_noise": True, "nuisance": 0.05, "compress_beyond": 6.0}
     return PosteriorFlowConfig(name="posterior_flow", transforms=2, hidden=16, bins=6, **values, **told)
 
 
