@@ -19,7 +19,7 @@ Symbols: B pattern, N point of the sequence, M component, T target, D size class
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qdml.densities import GaussianMixture
 
 __all__ = [
+    "INTERVALS",
     "QUANTITIES",
     "Estimate",
     "SizeDistribution",
@@ -49,8 +50,9 @@ __all__ = [
 #: What is reported of a posterior, in this order: number and volume mean [nm], relative σ, ε.
 QUANTITIES = ("diameter_nm", "diameter_volume_nm", "sigma", "strain")
 
-# Cumulative probabilities of the ends of the central 68 % and 95 % intervals.
-_LEVELS = (0.16, 0.84, 0.025, 0.975)
+#: Cumulative probabilities of the ends of the central 68 % and 95 % intervals.
+INTERVALS = (0.16, 0.84, 0.025, 0.975)
+
 # A power of two, as Sobol sequences want it.
 _POINTS = 1024
 # Points of ln σ within each dispersion class: the probability of a size class varies smoothly in between.
@@ -70,6 +72,12 @@ class Estimate:
     hi68: float
     lo95: float
     hi95: float
+
+    @classmethod
+    def of(cls, mean: float, quantiles: Iterable[float]) -> Estimate:
+        """From the mean and the quantiles at `INTERVALS`."""
+        lo68, hi68, lo95, hi95 = map(float, quantiles)
+        return cls(mean=float(mean), lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95)
 
     def text(self, decimals: int, *, factor: float = 1) -> str:
         """Mean and 68 % interval: `5.03 [4.90, 5.17]`."""
@@ -162,10 +170,10 @@ def estimate_of_samples(samples: torch.Tensor) -> list[Estimate]:
     """
     import torch
 
-    levels = torch.tensor(_LEVELS, dtype=torch.float64, device=samples.device)
+    levels = torch.tensor(INTERVALS, dtype=torch.float64, device=samples.device)
     quantile = torch.quantile(samples.double(), levels, dim=0)
     rows = torch.cat([samples.double().mean(dim=0, keepdim=True), quantile]).T.tolist()
-    return [Estimate(mean=m, lo68=a, hi68=b, lo95=c, hi95=d) for m, a, b, c, d in rows]
+    return [Estimate.of(mean, quantiles) for mean, *quantiles in rows]
 
 
 def estimates(posterior: GaussianMixture, seed: int = 0) -> list[dict[str, Estimate]]:
@@ -265,7 +273,7 @@ def size_distribution(posterior: GaussianMixture) -> SizeDistribution:
     log_d = torch.log(torch.as_tensor(diameter_nm, dtype=torch.float64, device=s_NB.device))
     z_NBK = (log_d - mu_NB[..., None]) / s_NB[..., None]
     density_NBK = torch.exp(-0.5 * z_NBK**2 - log_d) / (s_NB[..., None] * (2 * torch.pi) ** 0.5)
-    levels = torch.tensor(_LEVELS, dtype=torch.float64, device=s_NB.device)
+    levels = torch.tensor(INTERVALS, dtype=torch.float64, device=s_NB.device)
     bands = torch.quantile(density_NBK, levels, dim=0).cpu().numpy()
     return SizeDistribution(
         diameter_nm=diameter_nm,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
-    "LEVELS",
     "accuracy",
     "calibration_error",
     "class_accuracy",
@@ -27,8 +26,8 @@ __all__ = [
     "robust_ratio",
 ]
 
-#: Central intervals of which the coverage is told.
-LEVELS = (0.50, 0.68, 0.95)
+# Central intervals of which the coverage is told.
+_LEVELS = (0.50, 0.68, 0.95)
 
 # Median of |x| of a standard normal number.
 _NORMAL_MEDIAN = 0.6744897502
@@ -86,31 +85,29 @@ def calibration_error(probability: np.ndarray, label: np.ndarray, bins: int = 15
     return sum(n * abs(right - confidence) for n, confidence, right in entries) / len(label)
 
 
-def coverage(rank: np.ndarray, levels: tuple[float, ...] = LEVELS) -> dict[str, float]:
+def coverage(rank: np.ndarray) -> dict[str, float]:
     """Share of patterns whose truth lies in the central interval of each level; a calibrated posterior has the level.
 
     Args:
         rank: (B,) in 0 to 1.
-        levels: probabilities of the intervals.
 
     Returns:
         `50`, `68`, `95` -> share.
     """
-    return {f"{100 * level:g}": float((np.abs(rank - 0.5) < level / 2).mean()) for level in levels}
+    return {f"{100 * level:g}": float((np.abs(rank - 0.5) < level / 2).mean()) for level in _LEVELS}
 
 
-def rank_test(rank: np.ndarray, bins: int = 20) -> tuple[list[int], float]:
+def rank_test(rank: np.ndarray) -> tuple[list[int], float]:
     """Histogram of ranks, and the probability that uniform ranks scatter at least as much (χ² test).
 
-    Fewer bins are taken where they would hold fewer than five patterns on average.
+    Of 20 bins, or fewer where they would hold fewer than five patterns on average.
 
     Args:
         rank: (B,) in 0 to 1.
-        bins: at most.
     """
     from scipy.stats import chi2
 
-    bins = max(2, min(bins, len(rank) // 5))
+    bins = max(2, min(20, len(rank) // 5))
     count = np.bincount(np.minimum((rank * bins).astype(int), bins - 1), minlength=bins)
     expected = len(rank) / bins
     return count.tolist(), float(chi2.sf(((count - expected) ** 2 / expected).sum(), bins - 1))

@@ -245,10 +245,10 @@ def _answer(
         pattern=pattern,
         settings=problem.settings,
         points=points,
-        diameter_nm=_estimate(number),
-        diameter_volume_nm=_estimate(volume),
-        sigma=_estimate(sigma),
-        strain=_estimate(strain),
+        diameter_nm=number,
+        diameter_volume_nm=volume,
+        sigma=sigma,
+        strain=strain,
         best=named,
         errors=errors,
         at_bound=tuple(
@@ -285,11 +285,6 @@ def _gains(problem: Problem, linear: Mapping[str, tuple[float, ...]]) -> dict[st
 
 def _nanometres(log_angstrom: np.ndarray) -> np.ndarray:
     return np.exp(log_angstrom) / 10
-
-
-def _estimate(numbers: tuple[float, float, float, float, float]) -> Estimate:
-    mean, lo68, hi68, lo95, hi95 = numbers
-    return Estimate(mean=mean, lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95)
 
 
 def _contributions(

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdml.answers import INTERVALS, Estimate
 from qdml.fitting.levenberg import Minimum, minimise
 
 __all__ = ["Profile", "autocorrelation_points", "mixture_estimate", "profile_along"]
@@ -42,7 +43,6 @@ _FINE = 401
 _NORMAL = 41
 # Below this the autocorrelation of noise is not told from 0.
 _SMALLEST_CORRELATION = 0.05
-_LEVELS = (0.16, 0.84, 0.025, 0.975)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ def profile_along(
 
 def mixture_estimate(
     centre: np.ndarray, weight: np.ndarray, spread: float, change: Callable[[np.ndarray], np.ndarray]
-) -> tuple[float, float, float, float, float]:
+) -> Estimate:
     """Mean and central intervals of a mixture of normal distributions.
 
     Args:
@@ -182,9 +182,6 @@ def mixture_estimate(
         weight: (fine,) float64, adding up to 1.
         spread: their standard deviation.
         change: (fine, point) float64 values -> the quantity; rising in each row.
-
-    Returns:
-        mean, 16 %, 84 %, 2.5 % and 97.5 % points.
     """
     from scipy.special import ndtri
 
@@ -194,6 +191,4 @@ def mixture_estimate(
     order = np.argsort(value, axis=None)
     flat, weights = value.ravel()[order], weights[order]
     cumulative = np.cumsum(weights) - weights / 2
-    quantiles = np.interp(_LEVELS, cumulative, flat)
-    lo68, hi68, lo95, hi95 = quantiles.tolist()
-    return float(weights @ flat), lo68, hi68, lo95, hi95
+    return Estimate.of(weights @ flat, np.interp(INTERVALS, cumulative, flat))

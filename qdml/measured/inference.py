@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
-from qdml.answers import Estimate
+from qdml.answers import INTERVALS, Estimate
 from qdml.measured.measurement import observation_of
 from qdml.measured.patterns import OnGrid
 
@@ -138,8 +138,8 @@ def estimate_of_classes(centres: np.ndarray, probability: np.ndarray) -> Estimat
     cumulative /= cumulative[-1]
     # Where a class has no probability the CDF is flat and its inverse jumps: keep the ends of the rise.
     rising = np.append(True, np.diff(cumulative) > 0) | np.append(np.diff(cumulative) > 0, True)
-    mean = float(probability @ (edges[1:] + edges[:-1]) / 2 / probability.sum())
-    return _estimate(mean, np.interp(_LEVELS, cumulative[rising], edges[rising]))
+    mean = probability @ (edges[1:] + edges[:-1]) / 2 / probability.sum()
+    return Estimate.of(mean, np.interp(INTERVALS, cumulative[rising], edges[rising]))
 
 
 def volume_diameter(classes: ClassProbabilities) -> Estimate:
@@ -152,16 +152,7 @@ def volume_diameter(classes: ClassProbabilities) -> Estimate:
     ).ravel()
     order = np.argsort(value)
     value, weight = value[order], weight[order] / weight.sum()
-    return _estimate(float(weight @ value), np.interp(_LEVELS, np.cumsum(weight) - weight / 2, value))
-
-
-_LEVELS = (0.16, 0.84, 0.025, 0.975)
-
-
-def _estimate(mean: float, quantiles: np.ndarray) -> Estimate:
-    """Name the quantiles of `_LEVELS`."""
-    lo68, hi68, lo95, hi95 = map(float, quantiles)
-    return Estimate(mean=mean, lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95)
+    return Estimate.of(weight @ value, np.interp(INTERVALS, np.cumsum(weight) - weight / 2, value))
 
 
 def _inside(edges: np.ndarray) -> np.ndarray:

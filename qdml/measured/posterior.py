@@ -63,19 +63,18 @@ def _moments(density: GaussianMixture) -> dict[str, list[Any]]:
     return {"mean": mean[0].tolist(), "covariance": covariance[0].tolist()}
 
 
-def inferred_of(within: GaussianMixture, sigma_min: float, *, seed: int = 0) -> Inferred:
+def inferred_of(within: GaussianMixture, sigma_min: float) -> Inferred:
     """What one answer says of real dots.
 
     Args:
         within: of one pattern, if its dots are those of the training.
         sigma_min: the least dispersion of the training.
-        seed: of the points that stand for the density.
     """
     from qdml.measured.unlike import unlike
 
     density = unlike(within, sigma_min)
-    (numbers,) = estimates(density, seed)
-    points = posterior_samples(density, seed, _POINTS)[:, 0]
+    (numbers,) = estimates(density)
+    points = posterior_samples(density, 0, _POINTS)[:, 0]
     samples = {name: values.cpu().numpy() for name, values in quantities_of(points).items()}
     return Inferred(
         density=density,

@@ -131,9 +131,9 @@ def test_the_profile_of_a_linear_problem_is_its_normal_distribution() -> None:
     # The mixture over the profile is the marginal distribution of another parameter.
     estimate = mixture_estimate(profile.along(0, fine), weight, float(profile.spread[0]), lambda x: x)
     sigma = np.sqrt(covariance[0, 0])
-    assert estimate[0] == pytest.approx(best.x[0], abs=0.01 * sigma)
-    assert estimate[2] - estimate[1] == pytest.approx(2 * 0.9945 * sigma, rel=0.03)
-    assert estimate[4] - estimate[3] == pytest.approx(2 * 1.96 * sigma, rel=0.03)
+    assert estimate.mean == pytest.approx(best.x[0], abs=0.01 * sigma)
+    assert estimate.hi68 - estimate.lo68 == pytest.approx(2 * 0.9945 * sigma, rel=0.03)
+    assert estimate.hi95 - estimate.lo95 == pytest.approx(2 * 1.96 * sigma, rel=0.03)
 
 
 def test_a_profile_ends_at_the_bounds() -> None:
