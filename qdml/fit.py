@@ -7,12 +7,12 @@ All files are read and checked before the first one is fitted. Into the output f
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qdml.measured import command
 
 if TYPE_CHECKING:
     from hpc.structure.variant import Variant
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_INTERVALS = (
+    "central 68 % and 95 % of the profile of χ² along σ, scaled by the residual and its correlation; an error of the "
+    "model that looks like another size is not in them"
+)
 # Groups of a variant that have an option of their own; the shape has a default.
 _GROUPS = ("surface", "lattice", "faults", "disorder", "coating", "motion")
 
@@ -28,13 +32,8 @@ _GROUPS = ("surface", "lattice", "faults", "disorder", "coating", "motion")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a message about the input."""
     options = _parser().parse_args(arguments)
-    from qdml.measured.patterns import Radiation
-
     try:
-        radiation = Radiation(
-            wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
-        )
-        _run(options, radiation)
+        _run(options)
     except (ValueError, OSError) as error:
         print(f"qd-fit: error: {error}", file=sys.stderr)
         return 2
@@ -50,14 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "deviation; the pattern as measured, with solvent and background. "
         "Example: qd-fit sample.xye --wavelength 0.564162 --material pbs --solvent hexane -o sizes",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="measured pattern")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
-    )
-    unit = parser.add_argument_group("what the first column is; there is no default")
-    unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
-    unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
-    unit.add_argument("--q-unit", metavar="UNIT", help="Q in 1/A or 1/nm (wavelength or energy may be added)")
+    command.add_file_options(parser)
+    command.add_unit_options(parser)
     dots = parser.add_argument_group("the dots (as for qd-pattern)")
     dots.add_argument(
         "--material", required=True, metavar="NAME", help="a material of conf/material, or a .cif file"
@@ -139,45 +132,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, radiation: Radiation) -> None:
+def _run(options: argparse.Namespace) -> None:
     """Check everything, fit every file, write the results.
 
     Raises:
         ValueError: options, files or output folder cannot be used; nothing has been written.
     """
-    from rich.console import Console
     from rich.progress import track
 
     from qdml.fitting.figure import draw_fit
     from qdml.fitting.fit import fit_pattern
+    from qdml.fitting.ingredients import ingredients
+    from qdml.fitting.points import points_of
     from qdml.fitting.record import csv_row, record_of, shown
-    from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
 
+    radiation = command.radiation_of(options)
     settings = _settings(options, radiation)
-    patterns = _read_all(options.files, radiation, settings)
-    make_folder(options.output)
-    console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
-    figures = figure_names(options.files)
+    patterns = command.read_all(
+        options.files, radiation, lambda pattern: (pattern, points_of(pattern, settings))
+    )
+    for pattern, points in patterns:  # whether solvents cover it
+        ingredients(points.q, settings, energy_kev=pattern.energy_kev)
+    command.make_folder(options.output)
+    console, figures = command.new_console(), command.figure_names(options.files)
     fits = []
-    for pattern, figure in track(
+    for (pattern, _), figure in track(
         list(zip(patterns, figures, strict=True)), description="Fitting", console=console, transient=True
     ):
         fits.append(fit_pattern(pattern, settings))
         draw_fit(options.output / figure, fits[-1])
     records = [record_of(fit) | {"figure": figure} for fit, figure in zip(fits, figures, strict=True)]
-    content = {
-        "results": records,
-        "settings": settings.as_record(),
-        "intervals": "central 68 % and 95 % of the profile of χ² along σ, scaled by the residual and its correlation; "
-        "an error of the model that looks like another size is not in them",
-        "version": version("debye-dots"),
-    }
-    (options.output / "results.json").write_text(
-        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    write_csv(options.output / "results.csv", [csv_row(record) for record in records])
-    print_sizes(console, [shown(fit) for fit in fits])
-    console.print(f"{options.output}: results.json, results.csv and a figure for each file", highlight=False)
+    content = {"results": records, "settings": settings.as_record(), "intervals": _INTERVALS}
+    command.write_results(options.output, content, [csv_row(record) for record in records])
+    command.print_sizes(console, [shown(fit) for fit in fits], options.output)
 
 
 def _settings(options: argparse.Namespace, radiation: Radiation) -> FitSettings:
@@ -261,34 +248,6 @@ def _solvent(word: str, radiation: Radiation) -> str | Pattern:
         return read_pattern(name, wavelength=float(wavelength))
     except ValueError as error:
         raise ValueError(f"--solvent {word}: {error}") from None
-
-
-def _read_all(files: Sequence[Path], radiation: Radiation, settings: FitSettings) -> list[Pattern]:
-    """Read and check every file, and whether solvents cover it; one message names every file that cannot be used."""
-    from qdml.fitting.ingredients import ingredients
-    from qdml.fitting.points import points_of
-    from qdml.measured.columns import FileError
-    from qdml.measured.patterns import read_pattern
-
-    patterns, problems = [], []
-    for path in files:
-        try:
-            pattern = read_pattern(
-                path,
-                wavelength=radiation.wavelength,
-                energy_kev=radiation.energy_kev,
-                q_unit=radiation.q_unit,
-            )
-            points = points_of(pattern, settings)
-            patterns.append(pattern)
-        except FileError as error:
-            problems.append(str(error))
-        else:
-            ingredients(points.q, settings, energy_kev=pattern.energy_kev)
-    if problems:
-        first = "" if len(problems) == 1 else f"{len(problems)} of {len(files)} files cannot be used\n  "
-        raise ValueError(first + "\n  ".join(problems))
-    return patterns
 
 
 if __name__ == "__main__":

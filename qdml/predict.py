@@ -7,20 +7,18 @@ All files are read and checked before the first one is sized. Into the output fo
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdml.measured import command
+
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
     from qdml.measured.answer import Answer
-    from qdml.measured.output import Sized
     from qdml.measured.patterns import OnGrid, Pattern, Radiation
     from qdml.measured.posterior_answer import PosteriorAnswer
 
@@ -38,13 +36,8 @@ _INTERVALS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a message about the input."""
     options = _parser().parse_args(arguments)
-    from qdml.measured.patterns import Radiation
-
     try:
-        radiation = Radiation(
-            wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit
-        )
-        _run(options, radiation)
+        _run(options)
     except (ValueError, OSError) as error:
         print(f"qd-predict: error: {error}", file=sys.stderr)
         return 2
@@ -59,12 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         "deviation; the pattern as measured, with solvent and background. "
         "Example: qd-predict sample.xye --wavelength 0.564162 -o sizes",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="measured pattern")
+    command.add_file_options(parser)
     parser.add_argument(
         "--model", type=Path, help="folder that qd-train wrote (default: the PbS model of this package)"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUTDIR", help="folder for the results"
     )
     parser.add_argument(
         "--instrument",
@@ -98,35 +88,34 @@ def _parser() -> argparse.ArgumentParser:
         help="of the dots, where it is known; a choice of conf/shape that the model knows (default: every one that the "
         "pattern allows, by its probability)",
     )
-    unit = parser.add_argument_group("what the first column is; there is no default")
-    unit.add_argument("--wavelength", type=float, metavar="ANGSTROM", help="2θ in degrees at this wavelength")
-    unit.add_argument("--energy-kev", type=float, metavar="KEV", help="2θ in degrees at this photon energy")
-    unit.add_argument("--q-unit", metavar="UNIT", help="Q in 1/A or 1/nm (wavelength or energy may be added)")
+    command.add_unit_options(parser)
     return parser
 
 
-def _run(options: argparse.Namespace, radiation: Radiation) -> None:
+def _run(options: argparse.Namespace) -> None:
     """Check everything, size every file, write the results.
 
     Raises:
         ValueError: model, instrument, files or output folder cannot be used; nothing has been written.
     """
-    from rich.console import Console
     from rich.progress import track
 
     from qdml.asking import model_grid
     from qdml.checkpoint import load_model
-    from qdml.measured.output import figure_names, make_folder, print_sizes, write_csv
+    from qdml.measured.patterns import regrid
     from qdml.shipped import shipped_model
 
+    radiation = command.radiation_of(options)
     folder = options.model or shipped_model()
     module, card = load_model(folder)
     prepare = _posteriors if card["task"] == "posterior" else _classes
     window, size_and_draw = prepare(options, radiation, folder, module, card)
-    patterns = _read_all(options.files, radiation, model_grid(card), window)
-    make_folder(options.output)
-    console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for file names
-    figures = figure_names(options.files)
+    q = model_grid(card)
+    patterns = command.read_all(
+        options.files, radiation, lambda pattern: (pattern, regrid(pattern, q, window=window))
+    )
+    command.make_folder(options.output)
+    console, figures = command.new_console(), command.figure_names(options.files)
     answers = [
         size_and_draw(pattern, on_grid, options.output / figure)
         for (pattern, on_grid), figure in track(
@@ -136,10 +125,18 @@ def _run(options: argparse.Namespace, radiation: Radiation) -> None:
     records = [
         answer.as_record() | {"figure": figure} for answer, figure in zip(answers, figures, strict=True)
     ]
-    _write_json(options.output / "results.json", records, folder, card)
-    write_csv(options.output / "results.csv", [_csv_row(record) for record in records])
-    print_sizes(console, [_shown(answer) for answer in answers])
-    console.print(f"{options.output}: results.json, results.csv and a figure for each file", highlight=False)
+    content = {
+        "results": records,
+        "model": {
+            "folder": str(folder),
+            "task": card["task"],
+            "material": card["store"]["material"],
+            "energy_kev": card["store"]["energy_kev"],
+        },
+        "intervals": _INTERVALS[card["task"]],
+    }
+    command.write_results(options.output, content, [_csv_row(record) for record in records])
+    command.print_sizes(console, [_shown(answer) for answer in answers], options.output)
 
 
 _Sizer = Callable[["Pattern", "OnGrid", Path], "Answer | PosteriorAnswer"]
@@ -216,56 +213,12 @@ def _posteriors(
     return measurement.window(card, options.q_min), size_and_draw
 
 
-def _read_all(
-    files: Sequence[Path], radiation: Radiation, q: np.ndarray, window: tuple[float, float]
-) -> list[tuple[Pattern, OnGrid]]:
-    """Read and check every file; one message names every file that cannot be used."""
-    from qdml.measured.columns import FileError
-    from qdml.measured.patterns import read_pattern, regrid
-
-    patterns, problems = [], []
-    for path in files:
-        try:
-            pattern = read_pattern(
-                path,
-                wavelength=radiation.wavelength,
-                energy_kev=radiation.energy_kev,
-                q_unit=radiation.q_unit,
-            )
-            patterns.append((pattern, regrid(pattern, q, window=window)))
-        except FileError as error:
-            problems.append(str(error))
-    if problems:
-        first = "" if len(problems) == 1 else f"{len(problems)} of {len(files)} files cannot be used\n  "
-        raise ValueError(first + "\n  ".join(problems))
-    return patterns
-
-
-def _write_json(path: Path, records: list[dict[str, Any]], model: Path, card: Mapping[str, Any]) -> None:
-    content = {
-        "results": records,
-        "model": {
-            "folder": str(model),
-            "task": card["task"],
-            "material": card["store"]["material"],
-            "energy_kev": card["store"]["energy_kev"],
-        },
-        "intervals": _INTERVALS[card["task"]],
-        "version": version("debye-dots"),
-    }
-    path.write_text(
-        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-
-
 def _csv_row(record: dict[str, Any]) -> dict[str, str]:
-    from qdml.measured.output import estimate_columns
-
     pattern, fit = record["pattern"], record["display_fit"]
     names = ("diameter_nm", "diameter_volume_nm", "sigma", "strain")
     return {
         "file": record["file"],
-        **estimate_columns(record, [name for name in names if record[name] is not None]),
+        **command.estimate_columns(record, [name for name in names if record[name] is not None]),
         "q_min": f"{pattern['q_window'][0]:.5g}",
         "q_max": f"{pattern['q_window'][1]:.5g}",
         "rwp": f"{fit['rwp']:.4g}",
@@ -274,16 +227,14 @@ def _csv_row(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _shown(answer: Answer | PosteriorAnswer) -> Sized:
+def _shown(answer: Answer | PosteriorAnswer) -> command.Sized:
     """What the console shows of an answer."""
-    from qdml.measured.output import Sized
-
     seen = answer.on_grid
     noise = f"{seen.noise_source.text}, as of {seen.counts:.1e} counts per grid point"
     window = (
         f"{seen.window[0]:.2f} to {seen.window[1]:.2f} Å⁻¹ ({100 * seen.coverage:.0f} % of the model's grid)"
     )
-    return Sized(
+    return command.Sized(
         file=Path(answer.pattern.source),
         diameter_nm=answer.diameter_nm,
         diameter_volume_nm=answer.diameter_volume_nm,
