@@ -195,13 +195,12 @@ def tail_weights(r: Array, first: float, second: float, *, reach: float) -> Arra
     return xp.stack([near, (1 - near) * _end(xp, r, reach) * first / xp.where(r > 0, r, xp.ones_like(r))])
 
 
-def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
+def smooth_correlation(r: Array, r_c: Array) -> Array:
     """The smooth law: r_c/r, at most 1, tapered to 0 over the last fifth of the reach.
 
     Args:
         r: (r,) float64 [Å]; no two atoms are closer than 0.1 Å.
         r_c: number, or (..., 1) float64 [Å]; 0 for no correlation.
-        reach: [Å].
 
     Returns:
         (r,) or (..., r) float64, 0 to 1.
@@ -210,7 +209,7 @@ def smooth_correlation(r: Array, r_c: Array, *, reach: float = REACH) -> Array:
     y = r_c / xp.clip(r, _APART, None)
     # A smooth min(1, y) that neither overflows nor loses its derivative where y is small.
     at_most_1 = y * (1 + y**_BEND) ** (-1 / _BEND)
-    return at_most_1 * _end(xp, r, reach)
+    return at_most_1 * _end(xp, r, REACH)
 
 
 def correlation_at(motion: Motion, r: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -276,17 +275,9 @@ def near_terms(
     b_scale: Array = 1.0,
     strain: Array = 0.0,
 ) -> Array:
-    """What correlated motion adds to the intensity, exactly: `near_damped` times form factors.
+    """What correlated motion adds to the intensity, exactly: `near_damped`, with its arguments, times form factors.
 
-    Args:
-        pairs: (..., pair, n) float64, ordered pairs at each distance, of a particle or per atom.
-        distance: (n,) float64 [Å], unstrained.
-        correlation: (..., n) or (n,) float64, c at each distance.
-        q: (q,) float64 [Å⁻¹].
-        undamped: (pair, q) float64, `Coefficients.undamped`: o_a o_b Re(f_a f_b*).
-        exponent: (pair, q) float64, `Coefficients.exponent`: (B_a+B_b) s².
-        b_scale: number, or (..., 1) float64: factor on every B.
-        strain: number, or (..., 1) float64: ε.
+    Those are `undamped`, (pair, q) float64: `Coefficients.undamped`, o_a o_b Re(f_a f_b*).
 
     Returns:
         (..., q) float64 [electron units, per what the pairs are].
@@ -345,9 +336,7 @@ def near_table(
     return damped[:, None, :, :] * waves[None, :, None, :]
 
 
-def halo_terms(
-    distance: Array, neighbours: Array, q: Array, *, undamped: Array, b: float, strain: Array = 0.0
-) -> Array:
+def halo_terms(distance: Array, neighbours: Array, q: Array, *, undamped: Array, b: float) -> Array:
     """What a disordered shell adds to the intensity per atom, for A = 1 in each shell of neighbours.
 
     Args:
@@ -356,11 +345,10 @@ def halo_terms(
         q: (q,) float64 [Å⁻¹].
         undamped: (pair, q) float64, `Coefficients.undamped` of the material's kinds.
         b: B_h [Å²], of the distances in the shell.
-        strain: number, or (..., 1) float64: ε.
 
     Returns:
-        (..., m, q) float64 [electron units per atom].
+        (m, q) float64 [electron units per atom].
     """
     xp = array_api_compat.array_namespace(q)
-    waves = sinc(((1 + strain) * distance)[..., :, None] * q)
+    waves = sinc(distance[:, None] * q)
     return (neighbours @ undamped) * waves * xp.exp(-b * (q / (4 * np.pi)) ** 2)

@@ -42,7 +42,6 @@ from hpc.structure.material import Material
 
 __all__ = [
     "Reflections",
-    "apply_texture",
     "bragg_part",
     "diffuse_terms",
     "group_labels",
@@ -278,18 +277,3 @@ def bragg_part(intensity: Array, shares: Array, diffuse: Array) -> Array:
     """
     xp = array_api_compat.array_namespace(intensity)
     return intensity - xp.sum(shares[..., :, None] * diffuse, axis=-2)
-
-
-def apply_texture(intensity: Array, bragg: Array, groups: Array, gains: Array) -> Array:
-    """The intensity of an oriented sample.
-
-    Args:
-        intensity: (..., q) float64, everything.
-        bragg: (..., q) float64, of `bragg_part`.
-        groups: (group, q) float64, of `reflection_groups`.
-        gains: (..., group) float64, >= 0; 1 is random orientation.
-
-    Returns:
-        (..., q) float64.
-    """
-    return intensity + ((gains - 1) @ groups) * bragg

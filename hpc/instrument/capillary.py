@@ -73,10 +73,9 @@ def _coefficients() -> np.ndarray:
     return np.linalg.solve(chebvander(y, _DEGREE_ANGLE), half.T).T
 
 
-def _quadrature(
-    two_theta: np.ndarray, mu_r: np.ndarray, n_radius: int = 64, n_angle: int = 256
-) -> np.ndarray:
+def _quadrature(two_theta: np.ndarray, mu_r: np.ndarray) -> np.ndarray:
     """(μR, angle) transmission by a sum over points of the disc: Gauss in r², even in the angle."""
+    n_radius, n_angle = 64, 256
     node, weight = np.polynomial.legendre.leggauss(n_radius)
     radius = np.sqrt((node + 1) / 2)[:, None]
     phi = 2 * np.pi * (np.arange(n_angle) + 0.5) / n_angle

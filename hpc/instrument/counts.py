@@ -19,23 +19,21 @@ __all__ = ["counting_sigma", "peak_scale"]
 Array = Any  # an array of any namespace that follows the array API standard
 
 
-def peak_scale(y: Array, peak_counts: Array | float, mask: Array | None = None) -> Array:
-    """Counts per unit of y for which the highest visible point expects `peak_counts`.
+def peak_scale(y: Array, peak_counts: Array | float) -> Array:
+    """Counts per unit of y for which the highest point expects `peak_counts`.
 
     Args:
         y: (..., q), >= 0.
         peak_counts: number or (..., 1).
-        mask: (..., q) bool, True where visible; None for everywhere.
 
     Returns:
         (..., 1).
     """
     xp = array_api_compat.array_namespace(y)
-    seen = y if mask is None else xp.where(mask, y, xp.zeros_like(y))
-    return peak_counts / xp.max(seen, axis=-1, keepdims=True)
+    return peak_counts / xp.max(y, axis=-1, keepdims=True)
 
 
-def counting_sigma(counts: Array, unit: Array | float = 1.0) -> Array:
+def counting_sigma(counts: Array, unit: Array | float) -> Array:
     """σ column of counts / unit: √max(N, 1) / unit.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the geometry of a measurement does to intensities: polarisation, solid angle, absorption, footprint.
+"""What the geometry of a measurement does to intensities: polarisation, solid angle, absorption, slits.
 
 A Debye sum is a cross section per solid angle and already holds the powder: rings of randomly oriented particles, wide
 where particles are small. Its integral over a reflection is
@@ -34,11 +34,8 @@ import array_api_compat
 
 __all__ = [
     "constant_length",
-    "footprint",
     "in_plane_behind_monochromator",
     "in_plane_of_synchrotron",
-    "plate_normal",
-    "plate_symmetric",
     "polarisation",
     "ring_pixels",
     "solid_angle_flat",
@@ -114,21 +111,6 @@ def constant_length(two_theta: Array) -> Array:
     return xp.sin(two_theta / 2)
 
 
-def footprint(
-    two_theta: Array, length: Array | float, divergence: Array | float, radius: Array | float
-) -> Array:
-    """Share of a divergent beam that hits the sample, Bragg-Brentano with fixed slits: min(1, L sin θ / Rδ).
-
-    Args:
-        two_theta: (..., q) [rad].
-        length: L of the sample, number or (..., 1); unit of `radius`.
-        divergence: δ, full angle [rad], number or (..., 1).
-        radius: R of the goniometer, number or (..., 1).
-    """
-    xp = array_api_compat.array_namespace(two_theta)
-    return xp.clip(xp.sin(two_theta / 2) * (length / (radius * divergence)), max=1.0)
-
-
 def thin_film(two_theta: Array, mu_t: Array | float) -> Array:
     """1 - exp(-2μt/sin θ): Bragg-Brentano with a layer of the thickness t, relative to a thick sample.
 
@@ -138,29 +120,3 @@ def thin_film(two_theta: Array, mu_t: Array | float) -> Array:
     """
     xp = array_api_compat.array_namespace(two_theta)
     return -xp.expm1(-2 * mu_t / xp.sin(two_theta / 2))
-
-
-def plate_symmetric(two_theta: Array, mu_t: Array | float) -> Array:
-    """exp(-μt/cos θ)/cos θ: transmission through a plate that bisects the angle between the beams.
-
-    Args:
-        two_theta: (..., q) [rad], below π.
-        mu_t: μt, number or (..., 1).
-    """
-    xp = array_api_compat.array_namespace(two_theta)
-    cosine = xp.cos(two_theta / 2)
-    return xp.exp(-mu_t / cosine) / cosine
-
-
-def plate_normal(two_theta: Array, mu_t: Array | float) -> Array:
-    """exp(-μt) (1 - e^{-x})/x, x = μt (1/cos 2θ - 1): transmission through a plate across the incident beam.
-
-    Args:
-        two_theta: (..., q) [rad], below π/2.
-        mu_t: μt, number or (..., 1).
-    """
-    xp = array_api_compat.array_namespace(two_theta)
-    x = mu_t * (1 / xp.cos(two_theta) - 1)
-    small = x < 1e-6
-    safe = xp.where(small, xp.ones_like(x), x)
-    return xp.exp(xp.zeros_like(x) - mu_t) * xp.where(small, 1 - x / 2, -xp.expm1(-safe) / safe)

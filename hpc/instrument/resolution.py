@@ -12,7 +12,7 @@ with Fourier transforms, where the Voigt function itself is the simpler one,
 
     exp(-σ²r²/2 - γ|r|),   σ = Γ_G / √(8 ln 2),   γ = Γ_L / 2   (in Å⁻¹: times dQ/d2θ = (2π/λ) cos θ),
 
-and nothing is approximated. `pseudo_voigt` and `voigt_of` convert between both, for published parameters.
+and nothing is approximated. `pseudo_voigt` tells width and share of both, to compare with published ones.
 
 A width that varies along Q is no convolution. But the factor above is a smooth function of (σ, γ, r) of low rank: its
 values at a few distances r_m give it at all others,
@@ -43,7 +43,7 @@ from hpc.gather import constant, plus_product
 from hpc.instrument.angles import cos_theta, sin_theta
 from hpc.instrument.ends import continued, fft_length
 
-__all__ = ["broaden", "fwhm", "pseudo_voigt", "voigt_of", "widths"]
+__all__ = ["broaden", "fwhm", "pseudo_voigt", "widths"]
 
 Array = Any  # an array of any namespace that follows the array API standard
 
@@ -131,25 +131,6 @@ def pseudo_voigt(gaussian: Array, lorentzian: Array) -> tuple[Array, Array]:
     return full, ((0.11116 * ratio - 0.47719) * ratio + 1.36603) * ratio
 
 
-def voigt_of(full: float, eta: float) -> tuple[float, float]:
-    """Γ_G and Γ_L of the Voigt function that resembles a pseudo-Voigt function.
-
-    Thompson, Cox & Hastings (1987), eqs. 6 and 7.
-
-    Args:
-        full: full width Γ, any unit.
-        eta: Lorentzian share, 0 to 1.
-
-    Raises:
-        ValueError: a share outside 0 to 1.
-    """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in 0 to 1, got {eta}")
-    lorentzian = eta * (0.72928 + eta * (0.19289 + eta * 0.07783))
-    square = 1 - eta * (0.74417 + eta * (0.24781 + eta * 0.00810))  # -8e-5 at eta = 1
-    return full * math.sqrt(max(square, 0.0)), full * lorentzian
-
-
 def broaden(
     y: Array,
     sigma: Array | float,
@@ -158,7 +139,6 @@ def broaden(
     step: float,
     sigma_max: float,
     gamma_max: float = 0.0,
-    extent: float | None = None,
 ) -> Array:
     """See patterns through a resolution that varies along Q and from pattern to pattern.
 
@@ -169,8 +149,6 @@ def broaden(
         step: of the grid [Å⁻¹].
         sigma_max: the largest `sigma`; wider ones lose accuracy.
         gamma_max: the largest `gamma`.
-        extent: largest distance [Å] that the pattern contains, if less than π/step: fewer parts, less time. Sharper
-            features are smeared as if they were just as broad.
 
     Returns:
         (..., q), differentiable with respect to y, sigma and gamma.
@@ -187,7 +165,7 @@ def broaden(
         return y
     pad = min(n - 1, math.ceil((_REACH_SIGMA * sigma_max + _REACH_GAMMA * gamma_max) / step) + 1)
     length = fft_length(n + 2 * pad)
-    case = length, float(step), float(sigma_max), float(gamma_max), extent
+    case = length, float(step), float(sigma_max), float(gamma_max)
     parts, distances = constant(_factors, *case, like=y), _parts(*case)[1]
     spectrum = xp.fft.rfft(continued(xp, y, pad, length), axis=-1)
     # Once for all parts; the first has the distance 0, where all factors are 1.
@@ -232,10 +210,10 @@ def _factors(*case: Any) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _parts(
-    length: int, step: float, sigma_max: float, gamma_max: float, extent: float | None
+    length: int, step: float, sigma_max: float, gamma_max: float
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """(m, length/2 + 1) float64 factors ℓ_m at the frequencies of the FFT, and their distances r_m [Å]."""
-    longest = math.pi / step if extent is None else min(math.pi / step, extent)
+    longest = math.pi / step
     # Dense where the factors change fast, near 0.
     r = longest * (1 - np.cos(np.linspace(0, np.pi / 2, 400)))
     sigma = np.linspace(0, sigma_max, 49 if sigma_max > 0 else 1)[:, None]

@@ -148,15 +148,12 @@ def plan_counting(
     return _Strained(counting, variant.lattice.size_strain, exact=sizes.exact, bins=bins(counting.extent))
 
 
-def count_family(
-    counting: Counting, *, device: Device | None = None, threads: int | None = None
-) -> NestedFamily:
-    """Count every unit in this process.
+def count_family(counting: Counting, *, device: Device | None = None) -> NestedFamily:
+    """Count every unit in this process, on all CPU cores that it may use.
 
     Args:
         counting: from `plan_counting`, for the same device.
         device: where to count; CPU cores when None.
-        threads: CPU cores; all that this process may use when None.
     """
     device = device or select_device("cpu")
     require_memory(
@@ -164,9 +161,9 @@ def count_family(
         f"the pair table of {len(counting.diameter)} sizes",
         "ask for smaller diameters or a smaller sigma",
     )
-    tables = counting.tables()
+    tables, threads = counting.tables(), len(os.sched_getaffinity(0))
     for unit in range(len(counting.costs)):
-        counting.count(unit, tables, device=device, threads=threads or len(os.sched_getaffinity(0)))
+        counting.count(unit, tables, device=device, threads=threads)
     return counting.family(tables)
 
 

@@ -19,18 +19,15 @@ from hpc.instrument.angles import (
 from hpc.instrument.capillary import capillary_absorption
 from hpc.instrument.geometry import (
     constant_length,
-    footprint,
     in_plane_behind_monochromator,
     in_plane_of_synchrotron,
-    plate_normal,
-    plate_symmetric,
     polarisation,
     ring_pixels,
     solid_angle_flat,
     thin_film,
 )
 from hpc.instrument.lines import interpolate, seen
-from hpc.instrument.resolution import broaden, fwhm, pseudo_voigt, voigt_of, widths
+from hpc.instrument.resolution import broaden, fwhm, pseudo_voigt, widths
 from hpc.instrument.setup import instrument_names, load_instrument
 from hpc.structure.material import load_material
 from hpc.structure.variant import Variant, load_group
@@ -138,11 +135,9 @@ def test_width_of_voigt_functions():
     expected = voigt(q[middle] - q[2000], gaussian, lorentzian)
     # Sharper than any pattern: the error is that of the factors themselves, 2e-4 of every Fourier component.
     np.testing.assert_allclose(found[middle], expected, atol=2e-2 * expected.max())
-    full, eta = pseudo_voigt(gaussian, lorentzian)
+    full, _ = pseudo_voigt(gaussian, lorentzian)
     half = np.interp(full / 2, q[2000:2300] - q[2000], found[2000:2300])
     assert half == pytest.approx(found[2000] / 2, rel=0.02)
-    back = voigt_of(full, eta)
-    assert back == pytest.approx((gaussian, lorentzian), rel=0.01)
 
 
 def test_no_width_is_the_identity():
@@ -363,16 +358,8 @@ def test_flat_samples_against_integrals_over_depth():
     for mu_t in (1e-3, 0.5, 3.0):
         film = np.trapezoid(np.exp(-2 * mu_t * t / np.sin(theta)), t, axis=0) / np.sin(theta) * 2 * mu_t
         np.testing.assert_allclose(thin_film(two_theta, mu_t), film, rtol=1e-5)
-        normal = np.trapezoid(np.exp(-mu_t * (t + (1 - t) / np.cos(two_theta))), t, axis=0)
-        np.testing.assert_allclose(plate_normal(two_theta, mu_t), normal, rtol=1e-7)
-        symmetric = np.exp(-mu_t / np.cos(theta)) / np.cos(theta)
-        np.testing.assert_allclose(plate_symmetric(two_theta, mu_t), symmetric)
     np.testing.assert_allclose(thin_film(two_theta, 50.0), 1)  # thick
     np.testing.assert_allclose(thin_film(two_theta, 1e-6) * constant_length(two_theta), 2e-6, rtol=1e-4)
-    assert plate_normal(np.zeros(1), 0.7)[0] == pytest.approx(math.exp(-0.7))
-    share = footprint(two_theta, 20.0, math.radians(0.5), 240.0)
-    assert share[-1] == 1
-    assert share[0] == pytest.approx(20 * math.sin(theta[0]) / (240 * math.radians(0.5)))
 
 
 def test_capillary_against_published_values():
