@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hpc.instrument.ends import fft_length
 from qdml.batch import Batch
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ __all__ = [
     "CHANNELS",
     "SMOOTH_WIDTH",
     "NetworkInput",
-    "fft_length",
-    "gaussian_transfer",
     "masked_mean",
     "network_input",
 ]
@@ -105,25 +104,6 @@ def masked_mean(values_BQ: torch.Tensor, mask_BQ: torch.Tensor) -> torch.Tensor:
     return (values_BQ * mask_BQ).sum(dim=1, keepdim=True) / mask_BQ.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def fft_length(minimum: int) -> int:
-    """The smallest product of 2, 3 and 5 that is even and at least `minimum`: lengths that FFTs are fast for."""
-    length = minimum + minimum % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
-
-
-def gaussian_transfer(length: int, width: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
-    """(..., length/2 + 1) transfer function of a Gaussian of standard deviation `width` [points], (..., 1)."""
-    frequency = torch.fft.rfftfreq(length, device=like.device, dtype=like.dtype)
-    return torch.exp(-2 * (torch.pi * frequency * width) ** 2)
-
-
 @lru_cache(maxsize=8)
 def _smooth_length(n: int, width: float) -> int:
     # Zeros behind the pattern keep the FFT's two ends apart: four standard deviations are 6e-5 of the weight.
@@ -134,5 +114,6 @@ def _smooth(values: torch.Tensor, width: float) -> torch.Tensor:
     """Gaussian smooth of the last axis with zeros beyond both ends."""
     n = values.shape[-1]
     length = _smooth_length(n, width)
-    spectrum = torch.fft.rfft(values, n=length) * gaussian_transfer(length, width, values)
+    frequency = torch.fft.rfftfreq(length, device=values.device, dtype=values.dtype)
+    spectrum = torch.fft.rfft(values, n=length) * torch.exp(-2 * (torch.pi * frequency * width) ** 2)
     return torch.fft.irfft(spectrum, n=length)[..., :n]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qdml.observation import CONDITIONS, Observation
-from qdml.preprocess import CHANNELS, SMOOTH_WIDTH, NetworkInput, fft_length, network_input
+from qdml.preprocess import CHANNELS, SMOOTH_WIDTH, NetworkInput, network_input
 
 Q = np.arange(1.0, 9.0, 0.01)
 # Photons per intensity of `pattern`: declared noise of 0.3 to 1 %.
@@ -111,8 +111,3 @@ def test_rows_of_an_input() -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(ValueError, match="input must be one of"):
         seen(pattern(), half_visible(), "sqrt")
-
-
-def test_fft_lengths_have_small_factors() -> None:
-    assert [fft_length(n) for n in (1, 7, 11, 121, 1001)] == [2, 8, 12, 128, 1024]
-    assert all(fft_length(n) >= n for n in range(1, 300))
