@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,7 @@ def main(words: Sequence[str] | None = None) -> None:
             if not _concerns(case, sample) or (options.only and not re.search(options.only, case.name)):
                 continue
             fit = fits[sample.name][case.name] = fit_case(case, sample, solvents)
-            print(f"{sample.name:44s} {_row(case.name, fit, sample)}", flush=True)
+            print(f"{sample.name:44s} {_row(case.name, fit)}", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     table = options.output / "fit_measured.md"
     table.write_text(_markdown(samples, fits), encoding="utf-8")
@@ -166,6 +167,15 @@ def parse_name(path: Path) -> tuple[float, float]:
             f"{path.name}: expected wavelength and size in the name, like PbS_wl0p5641A_5p03nm.xye; rename the file"
         )
     return float(wavelength[1].replace("p", ".")), float(size[1].replace("p", "."))
+
+
+def about(card: Mapping[str, Any]) -> str:
+    """A model, for the head of a table."""
+    trained = card["trained"]
+    return (
+        f"{card['architecture']['name']}, {trained['patterns']:,} patterns, {trained['seconds'] / 60:.0f} minutes on "
+        f"{trained['device']}; debye-dots {version('debye-dots')}"
+    )
 
 
 def _sample(path: Path, oriented: str) -> Sample:
@@ -262,7 +272,7 @@ HEADER = (
 )
 
 
-def _row(name: str, fit: Fit, sample: Sample) -> str:
+def _row(name: str, fit: Fit) -> str:
     """One line of a table."""
     counts = "-" if np.isnan(fit.chi2) else f"{fit.chi2:.0f}"
     flanks = " / ".join(f"{one:+.1f}" for one in _flanks(fit))
@@ -328,7 +338,7 @@ def _markdown(samples: Sequence[Sample], fits: dict[str, dict[str, Fit]]) -> str
         lines.append("")
         for sample in chosen:
             lines += [f"### `{sample.name}`: {sample.size:g} nm", "", HEADER]
-            lines += [_row(name, fit, sample) for name, fit in fits[sample.name].items()]
+            lines += [_row(name, fit) for name, fit in fits[sample.name].items()]
             for name in FIGURE[2:]:
                 if fit := fits[sample.name].get(name):
                     values = ", ".join(f"{key} {value:.4g}" for key, value in fit.best.items())

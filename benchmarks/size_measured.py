@@ -14,13 +14,12 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from fit_measured import RESULTS, parse_name
+from fit_measured import RESULTS, about, parse_name
 
 if TYPE_CHECKING:
     from qdml.answers import Estimate
@@ -200,12 +199,7 @@ Model: {model}.
 
 
 def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
-    trained = card["trained"]
-    model = (
-        f"{card['architecture']['name']}, {trained['patterns']:,} patterns, {trained['seconds'] / 60:.0f} minutes on "
-        f"{trained['device']}; debye-dots {version('debye-dots')}"
-    )
-    lines = [HEAD.format(n=len(found), error=NAME_ERROR, model=model).rstrip()]
+    lines = [HEAD.format(n=len(found), error=NAME_ERROR, model=about(card)).rstrip()]
     lines += [f"| {method} | {_summary(found, method)} |" for method in METHODS]
     for one in found:
         lines += [

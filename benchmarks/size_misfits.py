@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from fit_measured import RESULTS
+from fit_measured import RESULTS, about
 from misfits import KINDS, Misfit, misfits
 
 if TYPE_CHECKING:
@@ -200,12 +199,7 @@ Model: {model}.
 
 
 def _markdown(found: Sequence[Sized], card: Mapping[str, Any]) -> str:
-    trained = card["trained"]
-    model = (
-        f"{card['architecture']['name']}, {trained['patterns']:,} patterns, {trained['seconds'] / 60:.0f} minutes on "
-        f"{trained['device']}; debye-dots {version('debye-dots')}"
-    )
-    lines = [HEAD.format(n=len(found), model=model).rstrip()]
+    lines = [HEAD.format(n=len(found), model=about(card)).rstrip()]
     nothing = KINDS[0].name
     groups = {
         nothing: [one for one in found if one.misfit.kind == nothing],

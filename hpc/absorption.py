@@ -57,8 +57,6 @@ class Edge(NamedTuple):
     shell: str
     """K, L1, L2, L3, M1, ..."""
     energy_kev: float
-    fluorescence_yield: float
-    """Photons per vacancy of this shell."""
 
 
 def read_composition(composition: str | Mapping[str, float]) -> dict[str, float]:
@@ -212,7 +210,7 @@ def _edges(elements: Iterable[str]) -> list[Edge]:
     import xraydb
 
     return [
-        Edge(element, shell, edge.energy / 1000, float(edge.fyield))
+        Edge(element, shell, edge.energy / 1000)
         for element in dict.fromkeys(elements)
         for shell, edge in xraydb.xray_edges(check_element(element)).items()
     ]

@@ -96,7 +96,7 @@ class Dots:
         )
         points = nodes
         if config is not None:
-            points = np.concatenate([nodes, q[self._tabulate(config, space, energy_kev, device, dtype)]])
+            points = np.concatenate([nodes, q[self._tabulate(config, space, device, dtype)]])
         self._amplitudes = Amplitudes(
             self._elements,
             points,
@@ -111,7 +111,6 @@ class Dots:
         self,
         config: DotsConfig,
         space: LatentSpace,
-        energy_kev: tuple[float, float],
         device: torch.device,
         dtype: torch.dtype,
     ) -> np.ndarray:
