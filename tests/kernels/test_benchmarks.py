@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,23 +13,31 @@ import pytest
 from hpc.device import Device
 
 
+@pytest.fixture(autouse=True)
+def benchmarks(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Benchmarks can be imported by name, and no other test meets them."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+    yield
+    for name in set(sys.modules) - before:
+        if (repo_root / "benchmarks" / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+def records_of(name: str, folder: Path, device: str = "cpu") -> list[dict]:
+    """What a benchmark writes."""
+    output = folder / "results.jsonl"
+    import_module(name).main(["--device", device, "--quick", "--output", str(output)])
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_kernel_benchmarks(
-    kind: str,
-    on_cpu: Callable[..., Device],
-    repo_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    kind: str, on_cpu: Callable[..., Device], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     on_cpu()
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
-    import_module("bench_kernels").main(
-        ["--device", kind, "--quick", "--output", str(tmp_path / "results.jsonl")]
-    )
-    lines = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert capsys.readouterr().out.splitlines() == lines
-    records = [json.loads(line) for line in lines]
+    records = records_of("bench_kernels", tmp_path, kind)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == records
     names = (
         ["pair_histograms"] * 2 + ["matrix_product_f64", "basis_f64", "size_tables"] + ["grid_patterns"] * 3
     )
@@ -42,17 +50,10 @@ def test_kernel_benchmarks(
     if kind == "cuda":
         assert records[0]["result"]["equals_cpu"] is True
         assert 0 < records[0]["result"]["share_of_ceiling"] < 1
-    for name in ("common", "bench_kernels"):
-        sys.modules.pop(name, None)
 
 
-def test_augmentation_benchmark(
-    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
-    benchmark = import_module("bench_augmentation")
-    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+def test_augmentation_benchmark(tmp_path: Path) -> None:
+    records = records_of("bench_augmentation", tmp_path)
     effects = {(one["config"]["recipe"], one["config"]["effect"]) for one in records}
     assert {
         ("instrument", "whole recipe"),
@@ -61,17 +62,10 @@ def test_augmentation_benchmark(
     } <= effects
     assert len(effects) == len(records) == 11
     assert all(one["result"]["patterns_per_s"] > 0 for one in records)
-    for name in ("common", "bench_augmentation"):
-        sys.modules.pop(name, None)
 
 
-def test_ensemble_benchmark(
-    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
-    benchmark = import_module("bench_ensemble")
-    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+def test_ensemble_benchmark(tmp_path: Path) -> None:
+    records = records_of("bench_ensemble", tmp_path)
     errors, speeds = (
         [one for one in records if one["benchmark"] == f"ensemble: {name}"] for name in ("error", "speed")
     )
@@ -82,17 +76,10 @@ def test_ensemble_benchmark(
         assert one["result"]["patterns_median"] < one["config"]["tolerance"]
         assert one["result"]["patterns_max"] < 1e-4
     assert all(one["result"]["patterns_per_s"] > 0 for one in speeds)
-    for name in ("common", "bench_augmentation", "bench_ensemble"):
-        sys.modules.pop(name, None)
 
 
-def test_training_benchmark(
-    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
-    benchmark = import_module("bench_training")
-    benchmark.main(["--device", "cpu", "--quick", "--output", str(tmp_path / "results.jsonl")])
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+def test_training_benchmark(tmp_path: Path) -> None:
+    records = records_of("bench_training", tmp_path)
     assert [one["config"]["precision"] for one in records] == ["float32", "bfloat16"]
     for one in records:
         result = one["result"]
@@ -101,18 +88,24 @@ def test_training_benchmark(
         assert 1 <= result["with_rows_over_fixed_rows"] < result["with_data_over_fixed_batch"]
     first, second = (one["result"]["loss_after_16"] for one in records)
     assert first == pytest.approx(second, abs=0.05)
-    for name in ("common", "bench_augmentation", "bench_training"):
-        sys.modules.pop(name, None)
 
 
-def test_ablations(
-    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
+def test_ablations(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     import_module("bench_augmentation").small_store(tmp_path / "store.zarr")
     small = ("network.components=50", "network.width=16", "network.blocks=1")
     inside = ("data.diameter_nm=[2.5,5]", "data.sigma=[0.05,0.1]", "data.strain=[-0.001,0.004]")
-    words = ["--quick", "--device", "cpu", "--store", str(tmp_path / "store.zarr"), "--variants", "0", "8", "13", "17"]
+    words = [
+        "--quick",
+        "--device",
+        "cpu",
+        "--store",
+        str(tmp_path / "store.zarr"),
+        "--variants",
+        "0",
+        "8",
+        "13",
+        "17",
+    ]
     words += ["--markdown", str(tmp_path / "table.md"), "--overrides", "data.variants=null", *small, *inside]
     import_module("ablations").main(words)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -130,21 +123,11 @@ def test_ablations(
     assert lines[-4].startswith("| as it is | ") and lines[-2].startswith("| spline flow | ")
     # What is not told, or has not been learned from, changes the answer.
     assert len({one["result"]["nll"] for one in records}) == 4
-    for name in ("common", "bench_augmentation", "ablations"):
-        sys.modules.pop(name, None)
 
 
-def test_pair_kernel_benchmark(
-    on_cpu: Callable[..., Device],
-    repo_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pair_kernel_benchmark(on_cpu: Callable[..., Device], tmp_path: Path) -> None:
     on_cpu()
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
-    benchmark = import_module("bench_pair_kernel")
-    benchmark.main(["--device", "cuda", "--quick", "--output", str(tmp_path / "results.jsonl")])
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    benchmark, records = import_module("bench_pair_kernel"), records_of("bench_pair_kernel", tmp_path, "cuda")
     assert len(records) == 2 + len(benchmark.VARIANTS[::4])
     for record in records:
         result = record["result"]
@@ -154,13 +137,10 @@ def test_pair_kernel_benchmark(
     assert records[0]["result"]["equals_cpu"] is True
     with pytest.raises(SystemExit, match="this benchmark needs a GPU"):
         benchmark.main(["--device", "cpu"])
-    for name in ("common", "bench_pair_kernel"):
-        sys.modules.pop(name, None)
 
 
-def test_clocks_of_a_pair(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_of_a_pair() -> None:
     """All lanes of a warp in one bin: three additions of 32 passes each, and one count for all."""
-    monkeypatch.syspath_prepend(repo_root / "benchmarks")
     benchmark = import_module("bench_pair_kernel")
     bins = benchmark.choose_bins(20.0, q_max=20.0)
     positions = [np.zeros((128, 3)), np.full((128, 3), 2.0)]
@@ -170,5 +150,3 @@ def test_clocks_of_a_pair(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert visits == 1
     instructions = (benchmark.VISIT + benchmark.COUNT[4]) / benchmark.ISSUED_PER_CLOCK
     assert clocks == {"instructions": instructions / 32, "banks": (3 * 32 + 1) / 32}
-    for name in ("common", "bench_pair_kernel"):
-        sys.modules.pop(name, None)

@@ -19,6 +19,8 @@ import misfits
 import oriented
 
 ENERGY, B_SCALE, STRAIN, SPREAD = 8.047, 1.3, 0.002, 20.0
+# Films of ordinary dots.
+FILM = {"sigma": 0.1, "strain": np.zeros(1), "energy_kev": ENERGY, "b_scale": 1.0}
 # Degrees that a spread of 20° leaves; the poles of {110}, one of each pair of opposites.
 DEGREES = (4, 6, 8, 10, 12)
 POLES = np.array([[1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]]) / np.sqrt(2)
@@ -83,12 +85,9 @@ def test_dots_that_lie_in_every_way_are_a_random_sample() -> None:
         variant,
         q=q,
         diameter_nm=2.5,
-        sigma=0.1,
-        strain=np.zeros(1),
-        energy_kev=ENERGY,
-        b_scale=1.0,
         pole=(1, 1, 1),
         spread_deg=50.0,
+        **FILM,
     )
     random = dot_pattern(
         variant, q=q, diameter_nm=2.5, sigma=0.1, energy_kev=ENERGY, per_atom=False, tail=1e-3
@@ -99,17 +98,7 @@ def test_dots_that_lie_in_every_way_are_a_random_sample() -> None:
 def test_cuts_of_another_lattice_are_refused() -> None:
     variant = Variant.from_config({"material": "pbs", "shape": {"name": "sphere", "centres": ["bond"]}})
     with pytest.raises(ValueError, match="cuts of rocksalt around an atom"):
-        oriented.excess(
-            variant,
-            q=np.array([2.0]),
-            diameter_nm=2.0,
-            sigma=0.1,
-            strain=np.zeros(1),
-            energy_kev=ENERGY,
-            b_scale=1.0,
-            pole=(1, 0, 0),
-            spread_deg=15.0,
-        )
+        oriented.excess(variant, q=np.array([2.0]), diameter_nm=2.0, pole=(1, 0, 0), spread_deg=15.0, **FILM)
 
 
 def test_films_are_wrong_in_ways_of_their_own() -> None:
