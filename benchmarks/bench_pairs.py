@@ -28,9 +28,9 @@ from common import ROOT, emit, read_arguments
 from numba import njit
 from pattern_of import PROGRAMS
 
-from hpc.debye import intensity
 from hpc.pairs.moments import choose_bins
 from hpc.pairs.single import memory_needed, pair_extent, partial_sums_of_positions
+from hpc.scattering import intensity
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import kind_pairs, load_material
 

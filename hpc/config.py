@@ -286,11 +286,7 @@ class SimulateConfig:
                 wavelength=beam["wavelength"],
                 anomalous=anomalous,
                 compton=switch("compton", config["compton"]),
-                store=StoreConfig(
-                    path=store["path"],
-                    rows_per_shard=store["rows_per_shard"],
-                    rows_per_chunk=store["rows_per_chunk"],
-                ),
+                store=StoreConfig(**{key: store[key] for key in StoreConfig.__slots__}),
                 device=str(config["device"]["name"]),
                 seed=config["seed"],
             )

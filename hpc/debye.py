@@ -5,8 +5,8 @@
     I = iq(positions, elements, np.linspace(0, 20, 2001), energy_kev=22.0, b_iso={"Pb": 1.3, "S": 1.2})
     G = gr(positions, elements, np.linspace(1, 20, 1901), np.linspace(0, 20, 2001), energy_kev=22.0)
 
-Formulas and normalisation are in `hpc.scattering`, whose functions can be imported from here too. All pairs are counted
-once by `hpc.pairs.single`; `pair_sums` gives what all quantities share.
+Formulas and normalisation are in `hpc.scattering`. All pairs are counted once by `hpc.pairs.single`; `pair_sums` gives
+what all quantities share.
 
 `iq`, `sq`, `fq`, `gr` and `partials` are named like the methods of DebyeCalculator (Johansen et al., J. Open Source
 Softw. 9, 6024 (2024)), whose I(Q) is half of this one: it sums each pair once.
@@ -24,24 +24,16 @@ import numpy as np
 from hpc.motion import REACH
 from hpc.near_part import particle_part, shells_of_positions
 from hpc.radiation import Particle
-from hpc.scattering import Coefficients, PairSums, coefficients, intensity, reduced_pdf
+from hpc.scattering import PairSums
 from hpc.structure.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
 from hpc.structure.variant import Motion
-from hpc.transform import partial_sums, sinc
 
 __all__ = [
-    "Coefficients",
-    "PairSums",
-    "coefficients",
     "fq",
     "gr",
-    "intensity",
     "iq",
     "pair_sums",
-    "partial_sums",
     "partials",
-    "reduced_pdf",
-    "sinc",
     "sq",
     "sums_of_atoms",
 ]

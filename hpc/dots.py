@@ -12,14 +12,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from hpc.debye import PairSums, coefficients, partial_sums
 from hpc.device import Device, select_device
 from hpc.ensemble import number_weights
 from hpc.near_part import crystal_part
 from hpc.pairs.families import Sampling, Sizes, count_family, plan_counting
 from hpc.radiation import Beam, Particle
+from hpc.scattering import PairSums, coefficients
 from hpc.structure.material import Material
 from hpc.structure.variant import Centre, Shape, Variant
+from hpc.transform import partial_sums
 
 __all__ = ["DEFAULT_TAIL", "dot_pattern", "dot_sums"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from hpc.debye import PairSums
     from hpc.radiation import Beam
+    from hpc.scattering import PairSums
     from hpc.structure.atoms import Atoms
 
 __all__ = ["EXTENSIONS", "Columns", "Target", "columns_of", "places", "write_columns", "write_xyz"]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc.debye import PairSums, coefficients, sums_of_atoms
+from hpc.debye import sums_of_atoms
 from hpc.device import Device
 from hpc.mpi import World
 from hpc.pattern_options import list_shapes, motion_of, read_b_iso, texture_of, variant_of
+from hpc.scattering import PairSums, coefficients
 from hpc.structure.atoms import Atoms, make_atoms
 from hpc.structure.files import is_crystal, read_structure
 from hpc.structure.material import Kind

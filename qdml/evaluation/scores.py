@@ -75,15 +75,9 @@ class Scored:
 
     def take(self, chosen: np.ndarray) -> Scored:
         """Some of the patterns: indices or a boolean mask."""
-        return Scored(
-            index=self.index[chosen],
-            truth=self.truth[chosen],
-            estimate=self.estimate[chosen],
-            spread=self.spread[chosen],
-            bound=self.bound[chosen],
-            rank=self.rank[chosen],
-            right={name: values[chosen] for name, values in self.right.items()},
-        )
+        right = {name: values[chosen] for name, values in self.right.items()}
+        names = ("index", "truth", "estimate", "spread", "bound", "rank")
+        return Scored(**{name: getattr(self, name)[chosen] for name in names}, right=right)
 
 
 def score(

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc.debye import coefficients
 from hpc.motion import correlation_weights, tail_weights
+from hpc.scattering import coefficients
 from hpc.structure.material import Kind
 from hpc.texture import diffuse_terms
 from hpc.transform import waves

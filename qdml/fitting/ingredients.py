@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc.debye import coefficients
 from hpc.motion import halo_terms, shells
+from hpc.scattering import coefficients
 from qdml.fitting.settings import FitSettings
 from qdml.measured.columns import FileError
 from qdml.measured.patterns import Pattern, regrid

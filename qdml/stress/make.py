@@ -1,6 +1,6 @@
 """A stress set from its description: exact patterns, then what the set changes, then counts.
 
-    dots, exact (`hpc.dots.dot_patterns`)  + solvent in shares of the area 1000
+    dots, exact (`hpc.dots.dot_pattern`)  + solvent in shares of the area 1000
     resolution    Gaussian, the same at all Q
     zero shift    shown Q = true Q + shift
     background    flat, a share of the area on top

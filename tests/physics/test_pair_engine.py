@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpc.debye import intensity
 from hpc.pairs.cut import count_cut_pairs
 from hpc.pairs.moments import choose_bins, estimated_error
 from hpc.pairs.nested import count_pairs
 from hpc.pairs.single import pair_extent, pair_weights, partial_sums_of_positions
+from hpc.scattering import intensity
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import kind_pairs, load_material
 from hpc.transform import partial_sums

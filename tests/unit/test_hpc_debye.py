@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hpc.debye import (
-    coefficients,
-    fq,
-    gr,
-    intensity,
-    iq,
-    pair_sums,
-    partial_sums,
-    partials,
-    reduced_pdf,
-    sinc,
-    sq,
-)
+from hpc.debye import fq, gr, iq, pair_sums, partials, sq
 from hpc.form_factors import compton, scattering_factor
+from hpc.scattering import coefficients, intensity, reduced_pdf
 from hpc.structure.material import load_material
+from hpc.transform import partial_sums, sinc
 
 PBS = load_material("pbs")
 Q = np.array([0.0, 0.7, 5.0, 19.0])

@@ -5,7 +5,6 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from hpc.debye import sinc
 from hpc.device import select_device
 from hpc.ensemble import number_weights
 from hpc.pairs.counting import CutCounting, LadderCounting
@@ -16,6 +15,7 @@ from hpc.structure.material import kind_pairs, load_material
 from hpc.structure.particles import build_particle
 from hpc.structure.sites import cut_sites
 from hpc.structure.variant import GROUPS, Variant
+from hpc.transform import sinc
 
 CPU = select_device("cpu")
 PBS = load_material("pbs")
