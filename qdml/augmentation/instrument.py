@@ -24,12 +24,11 @@ from hpc.absorption import edges_below
 from qdml.augmentation.config import InstrumentRecipeConfig
 from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace, log_between, smooth_modes
-from qdml.augmentation.mixing import shares
 from qdml.augmentation.optics import Geometry, Optics, windows
 from qdml.augmentation.ranges import Ranges
 from qdml.augmentation.recipe import Expected, Setting, StagedRecipe
 from qdml.augmentation.stages import Stages
-from qdml.augmentation.surroundings import Surroundings
+from qdml.augmentation.surroundings import Surroundings, shares
 from qdml.augmentation.tables import table
 from qdml.basis import DotBasis
 from qdml.preprocess import masked_mean

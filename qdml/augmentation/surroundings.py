@@ -23,11 +23,11 @@ import torch
 from hpc.liquids import varied
 from qdml.augmentation.config import SurroundingsConfig
 from qdml.augmentation.latents import LatentSpace, between, smooth_modes
-from qdml.augmentation.mixing import shares
 from qdml.augmentation.solvents import solvent_terms
 from qdml.augmentation.tables import spline_matrix, table
+from qdml.preprocess import masked_mean
 
-__all__ = ["Surroundings"]
+__all__ = ["Surroundings", "shares"]
 
 # Distance of the points of the coarse grid [Å⁻¹]. Distances in a molecule, up to 25 Å in oleate, make features of 0.13;
 # the spline is then good to 1e-3 of the solvent's mean.
@@ -160,3 +160,18 @@ class Surroundings:
         if name not in values:
             return parts_SX
         return torch.softmax(self._config.mixing * values[name], dim=1) @ parts_SX
+
+
+def shares(
+    parts: Mapping[str, tuple[torch.Tensor, torch.Tensor]], mask_BQ: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Patterns with given shares of the visible area.
+
+    Args:
+        parts: name -> share (B, 1) and pattern (B, Q) or (1, Q); shares of one pattern add up to 1.
+        mask_BQ: (B, Q) float, 1 where visible.
+
+    Returns:
+        Name -> (B, Q); their sum has the mean 1 over the visible points.
+    """
+    return {name: share_B1 / masked_mean(y_BQ, mask_BQ) * y_BQ for name, (share_B1, y_BQ) in parts.items()}

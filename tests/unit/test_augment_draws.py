@@ -8,8 +8,8 @@ import torch
 
 from qdml.augmentation.counts import EXACT_BELOW, photons
 from qdml.augmentation.latents import LatentSpace, between, log_between, smooth_modes
-from qdml.augmentation.mixing import shares
 from qdml.augmentation.ranges import Ranges
+from qdml.augmentation.surroundings import shares
 from qdml.augmentation.tables import chebyshev_matrix, chebyshev_nodes, spline_matrix, table
 
 CPU = torch.device("cpu")
