@@ -219,6 +219,7 @@ def _csv_row(record: dict[str, Any]) -> dict[str, str]:
     return {
         "file": record["file"],
         **command.estimate_columns(record, [name for name in names if record[name] is not None]),
+        "sized": "yes" if record["sized"] else "no",
         "q_min": f"{pattern['q_window'][0]:.5g}",
         "q_max": f"{pattern['q_window'][1]:.5g}",
         "rwp": f"{fit['rwp']:.4g}",
@@ -244,6 +245,7 @@ def _shown(answer: Answer | PosteriorAnswer) -> command.Sized:
             *answer.lines,
             *(f"note: {note}" for note in answer.notes),
         ),
+        refusals=answer.refusals,
         doubts=answer.doubts,
     )
 

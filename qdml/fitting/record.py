@@ -103,6 +103,7 @@ def shown(fit: Fit) -> Sized:
             quality,
             *(f"note: {note}" for note in notes(fit)),
         ),
+        refusals=(),  # what it fits is what it was told
         doubts=doubts(fit),
     )
 

@@ -70,6 +70,11 @@ class Answer:
     """What was done to the pattern, and what differs from the training without much effect."""
 
     @property
+    def refusals(self) -> tuple[str, ...]:
+        """Models of classes answer every pattern; what is wrong with an answer is in its doubts."""
+        return ()
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """What the console says beside the table."""
         return ()
@@ -103,6 +108,7 @@ class Answer:
                 "strain": comparison.strain,
                 "energy_kev": comparison.energy_kev,
             },
+            "sized": True,
             "warnings": list(self.doubts),
             "notes": list(self.notes),
         }

@@ -46,6 +46,8 @@ class Sized:
     sigma: Estimate
     lines: tuple[str, ...]
     """What was seen, one line each."""
+    refusals: tuple[str, ...]
+    """Why there is no size; then none is shown."""
     doubts: tuple[str, ...]
 
 
@@ -151,8 +153,16 @@ def figure_names(files: Sequence[Path]) -> list[str]:
 
 
 def estimate_columns(record: dict[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """The numbers of some estimates of a record, as columns `diameter_nm_mean`, `diameter_nm_lo68`, ..."""
-    return {f"{name}_{part}": f"{value:.5g}" for name in names for part, value in record[name].items()}
+    """The numbers of some estimates of a record, as columns `diameter_nm_mean`, `diameter_nm_lo68`, ...
+
+    Empty for a pattern that has no size: what a column is made of must be sizes.
+    """
+    sized = record.get("sized", True)
+    return {
+        f"{name}_{part}": f"{value:.5g}" if sized else ""
+        for name in names
+        for part, value in record[name].items()
+    }
 
 
 def print_sizes(console: Console, sized: Sequence[Sized], output: Path) -> None:
@@ -170,17 +180,24 @@ def print_sizes(console: Console, sized: Sequence[Sized], output: Path) -> None:
     for heading in ("D_vol (nm)", "D (nm)", "σ (%)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in sized:
-        table.add_row(
-            Text(one.file.name + " !" * bool(one.doubts)),
-            Text(one.diameter_volume_nm.text(2)),
-            Text(one.diameter_nm.text(2)),
-            Text(one.sigma.text(1, factor=100)),
+        numbers = (
+            ("not sized", "", "")
+            if one.refusals
+            else (
+                one.diameter_volume_nm.text(2),
+                one.diameter_nm.text(2),
+                one.sigma.text(1, factor=100),
+            )
         )
+        doubted = bool(one.doubts or one.refusals)
+        table.add_row(Text(one.file.name + " !" * doubted), *map(Text, numbers))
     console.print(table)
     for one in sized:
         console.print(Text(one.file.name, style="bold"))
         for line in one.lines:
             console.print(Text(f"  {line}"))
+        for refusal in one.refusals:
+            console.print(Text(f"  NOT SIZED: {refusal}", style="red"))
         for doubt in one.doubts:
             console.print(Text(f"  DOUBT: {doubt}", style="yellow"))
     console.print(f"{output}: results.json, results.csv and a figure for each file", highlight=False)

@@ -13,8 +13,9 @@ from qdml.answers import Estimate
 from qdml.asking import ask, model_grid
 from qdml.measured.comparison import Comparison, compare
 from qdml.measured.posterior import Inferred, inferred_of
-from qdml.measured.posterior_doubts import posterior_doubts
+from qdml.measured.posterior_doubts import outside_training, posterior_doubts, prior_ranges
 from qdml.measured.refinement import MODEL_ERROR, Refinement, refine_pattern
+from qdml.measured.refusals import posterior_refusals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,8 @@ class PosteriorAnswer:
     """None where it was not asked for."""
     comparison: Comparison
     """The simulated pattern of the answer, beside the measured one."""
+    refusals: tuple[str, ...]
+    """Why the pattern gets no size: what the posterior says is none then. Empty where it gets one."""
     doubts: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -75,6 +78,8 @@ class PosteriorAnswer:
     @property
     def lines(self) -> tuple[str, ...]:
         """What the console says beside the table."""
+        if self.refusals:
+            return ()
         strain = f"strain {self.final.estimates['strain'].text(3, factor=100)} %"
         said = f"{strain}, correlation of D and σ {self.final.correlation:+.2f}"
         if self.refinement is None:
@@ -110,7 +115,8 @@ class PosteriorAnswer:
                 "noise": on_grid.noise_source.source,
             },
             "display_fit": {"rwp": self.comparison.rwp, "explained_structure": self.comparison.explained},
-            "warnings": list(self.doubts),
+            "sized": not self.refusals,
+            "warnings": [*self.refusals, *self.doubts],
             "notes": list(self.notes),
         }
 
@@ -152,16 +158,24 @@ def answer_posterior(
     if refinement is not None:
         comparison = refinement.comparison
     else:
-        trained = card["store"]["config"]
+        trained, ranges = card["store"]["config"], prior_ranges(card)
         comparison = compare(
             on_grid,
             q,
             material=Material.from_config(trained["material"]).with_b_iso(trained["b_iso"]),
-            diameter_nm=network.estimates["diameter_nm"].mean,
-            sigma=network.estimates["sigma"].mean,
+            diameter_nm=_inside(network, "diameter_nm", ranges),
+            sigma=_inside(network, "sigma", ranges),
             energy_kev=measurement.energy_kev,
             instrument=measurement.instrument,
         )
+    final = network if refinement is None or not refinement.converged else refinement.inferred
+    refusals = posterior_refusals(final, refinement, comparison, on_grid, card, q)
+    # Of an answer that is none nothing else is worth doubting.
+    doubts = (
+        outside_training(on_grid, measurement, card)
+        if refusals
+        else posterior_doubts(network, refinement, comparison, on_grid, measurement, card)
+    )
     return PosteriorAnswer(
         pattern=pattern,
         on_grid=on_grid,
@@ -170,9 +184,13 @@ def answer_posterior(
         network=network,
         refinement=refinement,
         comparison=comparison,
-        doubts=(
-            *pattern.warnings,
-            *posterior_doubts(network, refinement, comparison, on_grid, measurement, card),
-        ),
+        refusals=tuple(refusals),
+        doubts=(*pattern.warnings, *doubts),
         notes=(*pattern.notes, *on_grid.notes, *measurement.notes),
     )
+
+
+def _inside(network: Inferred, name: str, ranges: Mapping[str, tuple[float, float]]) -> float:
+    """What is simulated of an answer: its mean, where there are dots of the training; far beyond it nothing can be."""
+    low, high = ranges[name if name in ranges else "diameter_volume_nm"]
+    return min(max(network.estimates[name].mean, low), high)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qdml.measured.posterior import Inferred
     from qdml.measured.refinement import Refinement
 
-__all__ = ["disagreement", "posterior_doubts", "prior_ranges"]
+__all__ = ["WORDS", "disagreement", "outside_training", "posterior_doubts", "prior_ranges"]
 
 # Of the posterior, beyond the range of the training: more means that the range and not the pattern ends the interval.
 _MAX_BEYOND = 0.05
@@ -35,8 +35,10 @@ _MAX_BEYOND_BASIS = 1e-2
 # That stand for a posterior.
 _POINTS = 4096
 
-_WORDS = {
+#: Quantity -> its name, its unit and the factor to it.
+WORDS = {
     "diameter_nm": ("D", " nm", 1.0),
+    "diameter_volume_nm": ("D_v", " nm", 1.0),
     "sigma": ("σ", " %", 100.0),
     "strain": ("the strain", " %", 100.0),
 }
@@ -73,14 +75,15 @@ def posterior_doubts(
     refined = None if refinement is None else refinement.inferred
     final = refined if refinement is not None and refinement.converged and refined is not None else network
     return [
-        *_outside_training(on_grid, measurement, card),
+        *outside_training(on_grid, measurement, card),
         *_at_the_edge(final, card),
         *_two_answers(network, refinement),
         *_misfit(comparison, refinement),
     ]
 
 
-def _outside_training(on_grid: OnGrid, measurement: Measurement, card: Mapping[str, Any]) -> list[str]:
+def outside_training(on_grid: OnGrid, measurement: Measurement, card: Mapping[str, Any]) -> list[str]:
+    """Of the pattern itself, whatever the answer: a window or a noise that the training did not have."""
     found = []
     window = card["windows"][measurement.index]
     low, high = card["q"]["min"], card["q"]["max"]
@@ -107,7 +110,7 @@ def _at_the_edge(final: Inferred, card: Mapping[str, Any]) -> list[str]:
     points = posterior_samples(final.within, 0, _POINTS)[:, 0]
     values = {name: column.numpy() for name, column in quantities_of(points).items()}
     for name, (low, high) in prior_ranges(card).items():
-        word, unit, factor = _WORDS[name]
+        word, unit, factor = WORDS[name]
         samples = values[name]
         for share, word_of_end in (
             (float((samples < low).mean()), "smaller"),

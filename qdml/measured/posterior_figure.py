@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -67,8 +67,11 @@ def draw_posterior(path: Path, answer: PosteriorAnswer) -> None:
         below.set_xlabel("Q (Å$^{-1}$)")
         figure.align_ylabels([top, below])
         right = grid[1].subgridspec(2, 1, height_ratios=(1.25, 1))
-        _draw_joint(figure.add_subplot(right[0]), answer)
-        _draw_sizes(figure.add_subplot(right[1]), answer.final)
+        if answer.refusals:
+            _write_refusals(figure.add_subplot(grid[1]), answer.refusals)
+        else:
+            _draw_joint(figure.add_subplot(right[0]), answer)
+            _draw_sizes(figure.add_subplot(right[1]), answer.final)
         name = Path(answer.pattern.source).name
         figure.suptitle(name, fontsize=9, x=0.01, ha="left", parse_math=False)
         figure.savefig(path, dpi=200)
@@ -107,6 +110,14 @@ def _draw_joint(axes: Axes, answer: PosteriorAnswer) -> None:
         fontsize=7,
         loc="left",
     )
+
+
+def _write_refusals(axes: Axes, refusals: Sequence[str]) -> None:
+    """Instead of sizes: why there are none."""
+    axes.set_axis_off()
+    axes.set_title("not sized", fontsize=9, loc="left", fontweight="bold")
+    text = "\n\n".join(fill(one, _LINE) for one in refusals)
+    axes.text(0.0, 1.0, text, transform=axes.transAxes, va="top", fontsize=7, parse_math=False)
 
 
 def _density(inferred: Inferred) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:

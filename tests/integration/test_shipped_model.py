@@ -1,5 +1,6 @@
 """The model that travels with the package: it loads, answers what it was trained for, and says where that ends."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -98,3 +99,46 @@ def test_qd_predict_takes_it_and_says_where_its_range_ends(shipped: Path, tmp_pa
 def test_its_configuration_is_still_understood(shipped: Path) -> None:
     card = json.loads((shipped / "card.json").read_text())
     assert training_config(card).task == "posterior"
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Dots of PbSe, and hexane that holds next to no dots, as a strip detector records them."""
+    from hpc import pattern
+
+    folder = tmp_path_factory.mktemp("foreign")
+    recorded = ["--instrument", "synchrotron_strip", "--two-theta", "4", "90", "0.0216", "--counts", "300000"]
+    files = []
+    for material, share in (("pbse", "0.5"), ("pbs", "0.995")):
+        file = folder / f"{material}.xye"
+        words = ["sphere", "--material", material, "--diameter-nm", "4", "--sigma", "0.1", *recorded]
+        pattern.main([*words, "--solvent", f"hexane={share}", "-o", str(file)])
+        files.append(file)
+    return files
+
+
+def test_what_is_not_pbs_is_not_sized(
+    foreign: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No size on the screen and in the columns of results.csv; what the posterior was stays in results.json."""
+    words = [str(foreign[0]), "--energy-kev", "22", "--instrument", "synchrotron_strip", "--no-refine"]
+    assert predict.main([*words, "-o", str(tmp_path)]) == 0
+    (record,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert not record["sized"]
+    assert "the strain would be above all that the model was trained for" in " ".join(record["warnings"])
+    with (tmp_path / "results.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["sized"], row["diameter_nm_mean"], row["diameter_volume_nm_hi95"]) == ("no", "", "")
+    shown = capsys.readouterr().out
+    assert "not sized" in shown
+    assert f"{record['diameter_volume_nm']['mean']:.2f}" not in shown
+    assert (tmp_path / record["figure"]).stat().st_size > 10_000
+
+
+def test_a_solvent_is_not_sized(foreign: list[Path], tmp_path: Path) -> None:
+    """A fit explains it, with the smallest dots as broad humps: it must say that there are none."""
+    words = [str(foreign[1]), "--energy-kev", "22", "--instrument", "synchrotron_strip"]
+    assert predict.main([*words, "-o", str(tmp_path)]) == 0
+    (record,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert not record["sized"]
+    assert "shows no dots" in record["warnings"][0]
