@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
 from hpc.form_factors import HC_KEV_ANGSTROM, energy_of_wavelength
-from hpc.named_files import file_names, read_named
+from hpc.named_files import read_named
 
-__all__ = ["Beam", "Particle", "Radiation", "choose_beam", "load_radiation", "radiation_names"]
+__all__ = ["Beam", "Particle", "Radiation", "choose_beam", "load_radiation"]
 
 Particle = Literal["xray", "neutron"]
 
@@ -127,18 +127,13 @@ class Radiation:
         return {"particle": "neutron", "energy_kev": None, "wavelength": self.wavelength}
 
 
-def radiation_names() -> list[str]:
-    """Names of the radiations that ship with the package (`conf/radiation/*.yaml`)."""
-    return file_names("radiation")
-
-
 def load_radiation(
     name: str, *, wavelength: float | None = None, energy_kev: float | None = None
 ) -> Radiation:
     """The radiation of `conf/radiation/<name>.yaml`, the name in any case.
 
     Args:
-        name: one of `radiation_names()`.
+        name: of the file.
         wavelength: [Å], for a radiation that has none of its own.
         energy_kev: photon energy [keV], instead of the wavelength; X-rays only.
 

@@ -16,7 +16,12 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
     from hpc.config import SimulateConfig
+    from hpc.store import Store
     from qdml.config import TrainConfig
 
 
@@ -58,6 +63,36 @@ def simulated(path: Path, *overrides: str, experiment: str = "smoke") -> Path:
     words = (f"experiment={experiment}", f"store.path={path}", "device=cpu", *overrides)
     simulate.simulate(simulate_config(*words), simulate._identity(_compose("simulate", *words)), World())
     return path
+
+
+def simulated_grid(path: Path, *overrides: str, experiment: str = "smoke") -> "tuple[SimulateConfig, Store]":
+    """What was asked for, and the store of it."""
+    from hpc.store import open_store
+
+    store = open_store(simulated(path, *overrides, experiment=experiment))
+    return simulate_config(f"experiment={experiment}", f"store.path={path}", *overrides), store
+
+
+def exact_samples(
+    config: "SimulateConfig", store: "Store", **keys: Any
+) -> "Iterator[tuple[dict[str, float], np.ndarray, np.ndarray]]":
+    """Of each sample of a store: its parameters, its pattern, and the exact one, of its ensemble on its own."""
+    from hpc.dots import dot_pattern
+
+    for row, stored in enumerate(store.read(0, store.n_samples)):
+        sample = {name: float(values[row]) for name, values in store.parameters.items()}
+        exact = dot_pattern(
+            config.variants[int(sample["variant"])],
+            q=store.q,
+            diameter_nm=sample["diameter"],
+            sigma=sample["sigma"],
+            strain=sample["strain"],
+            b_scale=sample["b_scale"],
+            energy_kev=22.0,
+            tail=1e-9,
+            **keys,
+        )
+        yield sample, stored, exact
 
 
 def train_config(*overrides: str) -> "TrainConfig":

@@ -4,19 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import exact_samples, simulated_grid
 from scipy.spatial import cKDTree
 
-from hpc.config import SimulateConfig
 from hpc.debye import iq, pair_sums
 from hpc.dots import dot_pattern, dot_sums
 from hpc.form_factors import scattering_factor
 from hpc.motion import REACH, correlation_weights, shells, smooth_correlation
-from hpc.mpi import World
 from hpc.pairs.families import Sampling
-from hpc.simulate import simulate
-from hpc.store import open_store, verify_store
+from hpc.store import verify_store
 from hpc.structure.material import load_material
 from hpc.structure.particles import build_particle
 from hpc.structure.variant import Motion, Variant
@@ -196,18 +192,7 @@ def test_a_halo_adds_neighbours_of_the_bulk_to_every_atom():
 
 
 def make(path, *overrides):
-    asked = [
-        "experiment=smoke",
-        "device=cpu",
-        f"store.path={path}",
-        "grid.diameter_nm=[1.7, 2.2]",
-        *overrides,
-    ]
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = OmegaConf.to_container(compose("simulate", asked), resolve=True)
-    config = SimulateConfig.from_mapping(composed)
-    simulate(config, {}, World())
-    return config, open_store(path)
+    return simulated_grid(path, "grid.diameter_nm=[1.7, 2.2]", *overrides)
 
 
 def test_every_pattern_of_a_grid_of_motions(tmp_path):
@@ -227,23 +212,10 @@ def test_every_pattern_of_a_grid_of_motions(tmp_path):
     )
     assert verify_store(store.path) == []
     sampling = Sampling(size_step=5.0, realisations=1)
-    intensity = store.read(0, store.n_samples)
-    for row in range(store.n_samples):
-        sample = {name: float(values[row]) for name, values in store.parameters.items()}
-        exact = dot_pattern(
-            config.variants[int(sample["variant"])],
-            q=store.q,
-            diameter_nm=sample["diameter"],
-            sigma=sample["sigma"],
-            strain=sample["strain"],
-            b_scale=sample["b_scale"],
-            energy_kev=22.0,
-            tail=1e-9,
-            sampling=sampling,
-        )
+    for sample, stored, exact in exact_samples(config, store, sampling=sampling):
         tolerance = 2e-6 if sample["variant"] != 3 or sample["sigma"] == 0 else 1e-3
         np.testing.assert_allclose(
-            intensity[row], exact, rtol=tolerance, atol=1e-6 * exact.max(), err_msg=str(sample)
+            stored, exact, rtol=tolerance, atol=1e-6 * exact.max(), err_msg=str(sample)
         )
 
 

@@ -3,21 +3,14 @@
 import numpy as np
 import pytest
 import xraydb
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import exact_samples, simulated_grid
 from scipy.stats import lognorm
 
-from hpc.config import SimulateConfig
 from hpc.dots import dot_pattern
-from hpc.mpi import World
 from hpc.pairs.families import Sampling
-from hpc.simulate import simulate
-from hpc.store import open_store
 from hpc.structure.material import load_material
 
 OVERRIDES = [
-    "experiment=smoke",
-    "device=cpu",
     "q={min: 0.0, max: 15.0, step: 0.03}",
     "grid.diameter_nm=[1.7, 2.6]",
     "grid.sigma=[0.0, 0.07, 0.15]",
@@ -28,38 +21,16 @@ OVERRIDES = [
 
 
 def make(path, *overrides):
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = OmegaConf.to_container(compose("simulate", [*OVERRIDES, f"store.path={path}", *overrides]))
-    config = SimulateConfig.from_mapping(composed)
-    simulate(config, {}, World())
-    return config, open_store(path)
-
-
-def samples(store):
-    return [{name: float(v[row]) for name, v in store.parameters.items()} for row in range(store.n_samples)]
+    return simulated_grid(path, *OVERRIDES, *overrides)
 
 
 @pytest.mark.parametrize("compton", [False, True])
 def test_every_pattern_of_a_grid(tmp_path, compton):
     config, store = make(tmp_path / "store.zarr", f"compton={compton}")
-    intensity = store.read(0, store.n_samples)
-    assert intensity.shape == (36, 501)
-    for row, sample in enumerate(samples(store)):
-        exact = dot_pattern(
-            config.material,
-            q=store.q,
-            diameter_nm=sample["diameter"],
-            sigma=sample["sigma"],
-            strain=sample["strain"],
-            b_scale=sample["b_scale"],
-            energy_kev=22.0,
-            compton=compton,
-            tail=1e-9,
-        )
+    assert (store.n_samples, len(store.q)) == (36, 501)
+    for sample, stored, exact in exact_samples(config, store, compton=compton):
         # Rounding to float32 (6e-8); interpolation and the different tails, which are relative to the largest value.
-        np.testing.assert_allclose(
-            intensity[row], exact, rtol=6e-8, atol=3e-9 * exact.max(), err_msg=str(sample)
-        )
+        np.testing.assert_allclose(stored, exact, rtol=6e-8, atol=3e-9 * exact.max(), err_msg=str(sample))
 
 
 def test_every_pattern_of_a_grid_of_variants(tmp_path):
@@ -79,27 +50,13 @@ def test_every_pattern_of_a_grid_of_variants(tmp_path):
         "variants=[{shape: cube, surface: skin}, {lattice: rhombohedral, faults: deformation}, "
         "{lattice: size_strain}, {disorder: disordered}]",
     )
-    intensity = store.read(0, store.n_samples)
-    assert intensity.shape == (32, 501)
+    assert (store.n_samples, len(store.q)) == (32, 501)
     sampling = Sampling(size_step=5.0, realisations=2, seed=7)
-    for row, sample in enumerate(samples(store)):
-        exact = dot_pattern(
-            config.variants[int(sample["variant"])],
-            q=store.q,
-            diameter_nm=sample["diameter"],
-            sigma=sample["sigma"],
-            strain=sample["strain"],
-            b_scale=sample["b_scale"],
-            energy_kev=22.0,
-            tail=1e-9,
-            sampling=sampling,
-        )
+    for sample, stored, exact in exact_samples(config, store, sampling=sampling):
         # The tails, which differ, and the tolerance of the bins.
-        np.testing.assert_allclose(
-            intensity[row], exact, rtol=1e-6, atol=2e-4 * exact.max(), err_msg=str(sample)
-        )
+        np.testing.assert_allclose(stored, exact, rtol=1e-6, atol=2e-4 * exact.max(), err_msg=str(sample))
         if sample["sigma"] == 0:
-            np.testing.assert_allclose(intensity[row], exact, rtol=2e-6, atol=1e-8 * exact.max())
+            np.testing.assert_allclose(stored, exact, rtol=2e-6, atol=1e-8 * exact.max())
 
 
 def test_a_tail_of_1e_4_changes_little():

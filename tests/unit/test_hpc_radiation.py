@@ -9,13 +9,14 @@ import yaml
 from runs import simulate_config
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from hpc.radiation import Radiation, choose_beam, load_radiation, radiation_names
+from hpc.named_files import file_names
+from hpc.radiation import Radiation, choose_beam, load_radiation
 
 DOUBLETS = {"cu_kalpha": "Cu", "mo_kalpha": "Mo", "ag_kalpha": "Ag"}
 
 
 def test_the_radiations_of_the_package():
-    assert radiation_names() == [
+    assert file_names("radiation") == [
         "ag_kalpha",
         "cu_kalpha",
         "cu_kalpha1",
@@ -193,7 +194,7 @@ def test_qd_simulate_refuses_what_does_not_fit(simulate, overrides, message):
 def test_every_file_says_where_its_numbers_are_from():
     from importlib.resources import files
 
-    for name in radiation_names():
+    for name in file_names("radiation"):
         text = (files("conf") / "radiation" / f"{name}.yaml").read_text()
         if yaml.safe_load(text)["wavelengths"] is not None:
             assert "SRD 128" in text
