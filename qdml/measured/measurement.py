@@ -94,10 +94,19 @@ class Measurement:
         )
 
     def window(self, card: Mapping[str, Any], q_min: float = Q_MIN) -> tuple[float, float]:
-        """First and last Q that any pattern of this instrument had in the training of a model, from q_min on [Å⁻¹]."""
+        """First and last Q that any pattern of this instrument had in the training of a model, from q_min on [Å⁻¹].
+
+        Raises:
+            ValueError: nothing is left from q_min on.
+        """
         trained = card["windows"][self.index]
-        first = max(card["q"]["min"], trained["first"][0], q_min)
-        return first, min(card["q"]["max"], trained["last"][1])
+        first, last = max(card["q"]["min"], trained["first"][0]), min(card["q"]["max"], trained["last"][1])
+        if not 0 <= q_min < last:
+            raise ValueError(
+                f"--q-min must lie in 0 to {last:.4g} Å⁻¹, where what the model knows of {self.instrument.name} ends; "
+                f"got {q_min:g}"
+            )
+        return max(first, q_min), last
 
     def photons(self, pattern: OnGrid, step: float) -> float:
         """At the highest point of the pattern, of one step of the instrument, as if angles were small.

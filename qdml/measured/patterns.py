@@ -220,12 +220,19 @@ def regrid(pattern: Pattern, q: np.ndarray, *, window: tuple[float, float] | Non
         inside &= (edges[1:] <= start) | (edges[:-1] >= stop)
     needed = min(MIN_OVERLAP, 0.9 * (high - low))
     if inside.sum() * step < needed:
+        apart = float(np.median(np.diff(pattern.q)))
+        if apart > MAX_GAP and covered.sum() * step >= needed:
+            raise FileError(
+                path,
+                f"expected points at most {MAX_GAP:g} Å⁻¹ apart, between which no reflection hides, got steps of "
+                f"{apart:.2g} Å⁻¹ ({len(pattern.q)} points from {pattern.q[0]:.4g} to {pattern.q[-1]:.4g} Å⁻¹); "
+                "export the pattern in the steps in which it was measured",
+            )
         raise FileError(
             path,
             f"expected at least {needed:.3g} Å⁻¹ of the model's range {low:.3g} to {high:.3g} Å⁻¹, got "
             f"{inside.sum() * step:.3g} (the file covers {pattern.q[0]:.4g} to {pattern.q[-1]:.4g} Å⁻¹ in "
-            f"steps of {np.median(np.diff(pattern.q)):.2g}); check the wavelength or the Q unit, or use a "
-            "model trained for this range",
+            f"steps of {apart:.2g}); check the wavelength or the Q unit, or use a model trained for this range",
         )
 
     notes = []

@@ -187,6 +187,10 @@ REFUSED = {
         ["--wavelength", WAVELENGTH, "--shape", "sphere", "--no-refine"],
         ["--shape is for the fit, which --no-refine leaves out"],
     ),
+    "Q from beyond the training on": (
+        ["--wavelength", WAVELENGTH, "--q-min", "20"],
+        ["--q-min must lie in 0 to", "synchrotron_strip", "got 20"],
+    ),
     "no Q in common": (["--wavelength", "0.5", "--no-refine"], ["at least 2 Å⁻¹ of the model's range"]),
 }
 
