@@ -1,14 +1,12 @@
 """Does `qd-simulate device=cuda` make the store of the CPU, on the stand-in for CuPy and on a GPU?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import simulate_config
 
-from hpc.config import SimulateConfig
 from hpc.device import Device
 from hpc.mpi import World
 from hpc.simulate import simulate
@@ -18,16 +16,9 @@ from hpc.store import Store, open_store
 RELATIVE = 1e-9
 
 
-@pytest.fixture
-def hydra_configs() -> Iterator[None]:
-    with initialize_config_module(config_module="conf", version_base="1.3"):
-        yield
-
-
 def _simulate(path: Path, device: str, *overrides: str) -> Store:
-    overrides = ("experiment=smoke", *overrides, f"device={device}", f"store.path={path}")
-    config = OmegaConf.to_container(compose("simulate", overrides=list(overrides)), resolve=True)
-    simulate(SimulateConfig.from_mapping(config), {}, World())
+    config = simulate_config("experiment=smoke", *overrides, f"device={device}", f"store.path={path}")
+    simulate(config, {}, World())
     return open_store(path)
 
 
@@ -48,7 +39,7 @@ def _assert_same(got: Store, expected: Store, relative: float = RELATIVE) -> Non
 SMALL = ("grid.diameter_nm=[2.0,2.5]", "grid.sigma=[0.0,0.1]", "grid.strain=[0.0,0.002]", "q.step=0.05")
 
 
-def test_stand_in(on_cpu: Callable[..., Device], hydra_configs: None, tmp_path: Path) -> None:
+def test_stand_in(on_cpu: Callable[..., Device], tmp_path: Path) -> None:
     on_cpu(gpus=2)
     got = _simulate(tmp_path / "cuda", "cuda", *SMALL)
     assert got.attrs["device"] == "CPU as GPU"
@@ -64,7 +55,7 @@ VARIANTS = (
 )
 
 
-def test_stand_in_variants(on_cpu: Callable[..., Device], hydra_configs: None, tmp_path: Path) -> None:
+def test_stand_in_variants(on_cpu: Callable[..., Device], tmp_path: Path) -> None:
     on_cpu()
     got = _simulate(tmp_path / "cuda", "cuda", *SMALL, *VARIANTS)
     # The kernel's moments are integers of 2^-k: as exact as the bins.
@@ -72,12 +63,12 @@ def test_stand_in_variants(on_cpu: Callable[..., Device], hydra_configs: None, t
 
 
 @pytest.mark.gpu
-def test_gpu(hydra_configs: None, tmp_path: Path) -> None:
+def test_gpu(tmp_path: Path) -> None:
     _assert_same(_simulate(tmp_path / "cuda", "cuda"), _simulate(tmp_path / "cpu", "cpu"))
 
 
 @pytest.mark.gpu
-def test_gpu_makes_the_same_bytes_twice(hydra_configs: None, tmp_path: Path) -> None:
+def test_gpu_makes_the_same_bytes_twice(tmp_path: Path) -> None:
     first, second = (_simulate(tmp_path / name, "cuda", *SMALL) for name in ("first", "second"))
     assert np.array_equal(first.read(0, first.n_samples), second.read(0, second.n_samples))
     for name, values in first.basis().items():

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import train_config
 
 from hpc.dots import dot_pattern
 from hpc.liquids import liquid_profile
@@ -18,7 +17,6 @@ from hpc.structure.material import load_material
 from qdml.augmentation.allara import AREA, AllaraRecipe
 from qdml.augmentation.config import AllaraConfig, SolventConfig
 from qdml.augmentation.recipes import build_recipe
-from qdml.config import TrainConfig, read_config
 from qdml.dataset import Rows
 
 #: Of the publication: 0.99 to 15 Å⁻¹ in steps of 0.0028.
@@ -39,9 +37,7 @@ def clean() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def recipe() -> AllaraRecipe:
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("train", overrides=["augment=allara2024", "data.store=x"])
-    config = read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True))
+    config = train_config("augment=allara2024", "data.store=x")
     made = build_recipe(
         config.augment, SimpleNamespace(q=Q, attrs={"energy_kev": 22.14003543}), torch.device("cpu")
     )

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dot_store import Q, pattern
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import train_config
 
 from hpc.form_factors import scattering_factor
 from hpc.instrument.lines import seen
@@ -21,7 +20,6 @@ from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.recipe import Main
 from qdml.basis import DotBasis
-from qdml.config_reader import read_config
 
 CPU = torch.device("cpu")
 # Of the patterns' highest point: the compressed basis, float32, and interpolation at the grid's step of 0.02 Å⁻¹.
@@ -53,9 +51,7 @@ def main(store) -> Main:
 
 def config(**changes) -> DotsConfig:
     """All effects off, but for those that are given."""
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("train", overrides=["augment=instrument", "data.store=x"])
-    whole = read_config(DotsConfig, OmegaConf.to_container(composed.augment.dots, resolve=True))
+    whole = train_config("augment=instrument", "data.store=x").augment.dots
     off = {"correlation": (0.0, 0.0), "halo": 0.0, "surface_b": (0.0, 0.0), "b_ratio": (1.0, 1.0)}
     return replace(whole, **(off | changes))
 

@@ -4,14 +4,10 @@ import dot_store
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import simulated
 from torch.func import jvp
 
-from hpc.config import SimulateConfig
 from hpc.ensemble import Resampler, number_weights, volume_mean_diameter
-from hpc.mpi import World
-from hpc.simulate import simulate
 from hpc.store import Store, open_store
 from qdml.basis import DotBasis
 from qdml.dataset import read_rows
@@ -24,14 +20,11 @@ SIZES = np.array([1.7, 2.1, 2.9, 2.9]), np.array([0.2, 0.05, 0.1, 0.04])
 
 def make_store(path, *overrides) -> Store:
     words = [
-        "experiment=smoke", "device=cpu", "grid=sobol", "grid.samples=32", "grid.diameter_nm=1.6 to 3.0",
+        "grid=sobol", "grid.samples=32", "grid.diameter_nm=1.6 to 3.0",
         "grid.sigma=0.03 to 0.3", "grid.strain=-0.007 to 0.010", "grid.b_scale=0.8 to 2.5", "grid.tail=1e-3",
-        "grid.largest_nm=4.5", "q={min: 0.9, max: 12.0, step: 0.03}", f"store.path={path}",
+        "grid.largest_nm=4.5", "q={min: 0.9, max: 12.0, step: 0.03}",
     ]  # fmt: skip
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = OmegaConf.to_container(compose("simulate", [*words, *overrides]), resolve=True)
-    simulate(SimulateConfig.from_mapping(composed), composed, World())
-    return open_store(path)
+    return open_store(simulated(path, *words, *overrides))
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import composed as composed_for
 
 from qdml.config import EvaluateConfig, TrainConfig, as_mapping, read_config
 
@@ -14,8 +13,7 @@ NAMED_RUNS = sorted(path.stem for path in (ROOT / "conf" / "training").glob("*.y
 
 
 def composed(*overrides: str) -> dict:
-    with initialize_config_module("conf", version_base="1.3"):
-        return OmegaConf.to_container(compose("train", overrides=["data.store=x", *overrides]), resolve=True)
+    return composed_for("train", "data.store=x", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +161,6 @@ def test_a_missing_key_is_named(mapping: dict) -> None:
     ],
 )
 def test_refused_by_evaluation(override: str, message: str) -> None:
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("evaluate", overrides=["model=m", "data.store=s", "output=o", override])
-        mapping = OmegaConf.to_container(composed, resolve=True)
+    mapping = composed_for("evaluate", "model=m", "data.store=s", "output=o", override)
     with pytest.raises(ValueError, match=message):
         read_config(EvaluateConfig, mapping)

@@ -7,13 +7,11 @@ import dot_store
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from runs import train_config
 from torch.func import jvp
 
 from qdml.augmentation.recipe import Main, Recipe
 from qdml.augmentation.recipes import build_recipe
-from qdml.config import TrainConfig, read_config
 from qdml.dataset import Rows
 from qdml.observation import CONDITIONS, Observation
 
@@ -28,9 +26,7 @@ def store() -> SimpleNamespace:
 
 
 def config_of(name: str, *overrides: str):
-    with initialize_config_module("conf", version_base="1.3"):
-        composed = compose("train", overrides=[f"augment={name}", "data.store=x", *overrides])
-    return read_config(TrainConfig, OmegaConf.to_container(composed, resolve=True)).augment
+    return train_config(f"augment={name}", "data.store=x", *overrides).augment
 
 
 def recipe_of(name: str, store: SimpleNamespace, *overrides: str, device=CPU, dtype=torch.float32) -> Recipe:
