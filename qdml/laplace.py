@@ -192,7 +192,7 @@ def _followed(
             )
             if again < _CORRECTIONS:
                 pull = torch.nan_to_num(weight * (search.rows.y[index] - model), posinf=0.0, neginf=0.0)
-                gradient = (pull[:, None, :].float() @ slopes)[:, 0].double()
+                gradient = (pull.float()[:, None] @ slopes.mT)[:, 0].double()
                 gradient = gradient - search.known[columns] * trial[:, columns]
                 solved = (inverse @ gradient[..., None])[..., 0]
                 trial = search.moved(trial, torch.nan_to_num(solved - line_bU * solved[:, at, None]))

@@ -9,7 +9,6 @@ Symbols: B pattern, Q point, N main parameter, L latent, U unknown (N, L, ln s),
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,8 +40,13 @@ _NEAR = 2.0
 # times stiffer than others, and all are as curved. λ by the gain ratio (H. B. Nielsen, IMM-REP-1999-05).
 _STRAIGHT = (0.05, 0.3, 1e-3, 0.3)
 _DAMPING, _MOST_DAMPING, _LEAST_GAIN = 0.1, 1e9, 1e-4
-# How often a step is bent.
-_BENDS = 2
+# How often every step is bent, and at most one that falls short of what it promises by this share, and by this much
+# χ², more than rounding.
+_BENDS, _MOST_BENDS, _SHORT, _SHORTEST = 2, 4, 0.2, 0.1
+# Damping below which it is none.
+_UNDAMPED = 0.01
+# How often latents follow their amplitudes, and the change of the pattern [χ²] that is none.
+_HOLD, _HELD = 3, 0.1
 # Steps of latents are cut here: none is changed by more than a large part of its prior at once.
 _LONGEST = 3.0
 # On a unit diagonal, for unknowns that cannot be told apart.
@@ -122,13 +126,13 @@ class World:
         return theta_BU[:, -1:].exp() * expected.intensity.double()
 
     def slopes(self, theta_BU: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """(b, Q, U) float32 its derivatives."""
+        """(b, U, Q) float32 its derivatives."""
         main = main_of(theta_BU[:, :_N], self.variant_B[index])
         expected, slopes_BQU = recipe_jacobian(
             self.recipe, main, self.setting.take(index), theta_BU[:, _N:-1].float()
         )
         scale_B11 = theta_BU[:, -1].exp().float()[:, None, None]
-        return scale_B11 * torch.cat([slopes_BQU, expected.intensity[..., None]], dim=2)
+        return torch.cat([slopes_BQU.mT, expected.intensity[:, None]], dim=1).mul_(scale_B11)
 
 
 class Search:
@@ -149,7 +153,7 @@ class Search:
         self.low, self.high, self.metric = low[self.columns], high[self.columns], metric[self.columns]
         self.model = rows.value(theta, self.all)
         n_free = len(self.columns)
-        self.slopes = torch.zeros((n, rows.y.shape[1], n_free), dtype=torch.float32, device=device)
+        self.slopes = torch.zeros((n, n_free, rows.y.shape[1]), dtype=torch.float32, device=device)
         self.matrix = theta.new_zeros((n, n_free, n_free))
         self.damping = theta.new_full((n,), _DAMPING)
         self.growth = theta.new_full((n,), 2.0)
@@ -187,8 +191,9 @@ class Search:
             # Taken once: these are the largest arrays.
             weight, slopes = self.weight(model, active), self.slopes[active]
             step, promised, left, moving, solve = self.step(active, weight, slopes)
-            trial, tried, cost = self.along(theta, model, weight, slopes, step, solve, active)
             before = self.cost(theta, model, weight, active)
+            enough = before - promised + (_SHORT * promised).clamp(min=_SHORTEST)
+            trial, tried, cost = self.along(theta, model, weight, slopes, step, solve, active, enough)
             gain = (before - cost) / promised.clamp(min=1e-300)
             better = (promised > 0) & (gain > _LEAST_GAIN)
             self.theta[active] = torch.where(better[:, None], trial, theta)
@@ -231,36 +236,39 @@ class Search:
         weight: torch.Tensor,
         slopes: torch.Tensor,
         step: torch.Tensor,
-        solve: Callable[[torch.Tensor], torch.Tensor],
+        solve: _Solver,
         index: torch.Tensor,
+        enough: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Where a step leads, its pattern and its cost: straight on, or bent towards what the derivatives promise.
 
         The pattern at the end of a straight step is off by its curvature. A step against that, with the same
         derivatives, follows the valley (M. K. Transtrum & J. P. Sethna, arXiv:1201.5885): a pattern more, where
-        derivatives cost a hundred.
+        derivatives cost thirty. Steps that cost more than enough are bent again, as long as that lowers the cost.
         """
-        aim = model + (slopes @ step.float()[..., None])[..., 0].double()
-        whole = step
-        best = None
-        for bends in range(_BENDS + 1):
-            trial = self.moved(theta, whole)
-            tried = self.rows.value(trial, index)
-            cost = self.cost(trial, tried, weight, index)
-            if best is None:
-                best = trial, tried, cost
-            else:
-                lower = cost < best[2]
-                best = (
-                    torch.where(lower[:, None], trial, best[0]),
-                    torch.where(lower[:, None], tried, best[1]),
-                    torch.where(lower, cost, best[2]),
-                )
-            if bends < _BENDS:
-                off = torch.nan_to_num(weight * (tried - aim), posinf=0.0, neginf=0.0)
-                whole = whole - solve((off[:, None, :].float() @ slopes)[:, 0].double())
-        assert best is not None
-        return best
+        aim = model + (step.float()[:, None] @ slopes)[:, 0].double()
+        trial = self.moved(theta, step)
+        tried = self.rows.value(trial, index)
+        cost = self.cost(trial, tried, weight, index)
+        whole, now, last, on = step.clone(), tried.clone(), cost, cost > enough
+        row = torch.arange(len(cost), device=cost.device)
+        for bend in range(_MOST_BENDS):
+            if bend >= _BENDS:
+                row = row[on]
+            if not len(row):
+                break
+            part = slopes if len(row) == len(slopes) else slopes[row]
+            off = torch.nan_to_num(weight[row] * (now[row] - aim[row]), posinf=0.0, neginf=0.0)
+            whole[row] -= solve((off.float()[:, None] @ part.mT)[:, 0].double(), row)
+            at = self.moved(theta[row], whole[row])
+            now[row] = self.rows.value(at, index[row])
+            new = self.cost(at, now[row], weight[row], index[row])
+            lower = row[new < cost[row]]
+            trial[lower], tried[lower] = at[new < cost[row]], now[lower]
+            on = (new > enough[row]) & (new < last[row])
+            cost[row] = torch.minimum(new, cost[row])
+            last = last.index_put((row,), new)
+        return trial, tried, cost
 
     def moved(self, theta: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """(b, U) values after a (b, free) step, within their bounds."""
@@ -274,19 +282,19 @@ class Search:
     def derive(self, index: torch.Tensor) -> None:
         """Derivatives at the present values of some patterns; amplitudes as they are most probable there."""
         slopes = self.rows.slopes(self.theta[index], index)
+        own = slopes[:, self.columns]
         self.unit[index] = self.unit_of(self.model[index], index)
         weight = self.weight(self.model[index], index)
         known = self.known[self.columns]
-        matrix = information(slopes[..., self.columns], weight, known)
+        matrix = information(own.mT, weight, known)
         stretch = self.rescale(index, slopes, weight, matrix)
         if stretch is not None:
-            self.model[index] = self.rows.value(self.theta[index], index)
-            slopes = slopes * stretch[:, None, :].float()
             stretch = stretch[:, self.columns]
+            own.mul_(stretch[:, :, None].float())
             matrix = (matrix - torch.diag(known)) * stretch[:, :, None] * stretch[:, None, :] + torch.diag(
                 known
             )
-        self.slopes[index], self.matrix[index] = slopes[..., self.columns], matrix
+        self.slopes[index], self.matrix[index] = own, matrix
         self.steps[index] += 1
         self.age[index] = 0
 
@@ -306,16 +314,20 @@ class Search:
             return None
         covariance = torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
         stretch = torch.ones_like(theta[index])
-        for name, scaled in space.amplitudes.items():
-            at, where = _N + space.names[name].start, space.names[scaled]
-            of_z = slice(_N + where.start, _N + where.stop)
+        along_BAQ = slopes.new_zeros((len(index), len(space.amplitudes), slopes.shape[2]))
+        scaled = [
+            slice(_N + space.names[one].start, _N + space.names[one].stop)
+            for one in space.amplitudes.values()
+        ]
+        for which, (name, of_z) in enumerate(zip(space.amplitudes, scaled, strict=True)):
+            at = _N + space.names[name].start
             first = int((self.columns < of_z.start).sum())
-            own = slice(first, first + where.stop - where.start)
+            own = slice(first, first + of_z.stop - of_z.start)
             z, inner = theta[index, of_z], covariance[:, own, own]
             # d ln a per unit of the amplitude's own latent: ∂I/∂(it) = that times Σ z ∂I/∂z.
-            along = (slopes[..., of_z] @ z.float()[..., None])[..., 0]
+            along = (z.float()[:, None] @ slopes[:, of_z])[:, 0]
             squared = (weight * along**2).sum(dim=1)
-            rate = (weight * along * slopes[..., at]).sum(dim=1) / squared.clamp(min=1e-12)
+            rate = (weight * along * slopes[:, at]).sum(dim=1) / squared.clamp(min=1e-12)
             trace = inner.diagonal(dim1=1, dim2=2).sum(dim=1)
             n = z.shape[1]
             pull = rate * (z.square().sum(dim=1) + trace - n) - theta[index, at]
@@ -323,11 +335,44 @@ class Search:
             # Far from the minimum the residual says nothing of amplitudes.
             near = (squared > 1e-9) & (self.unit[index] < _NEAR)
             step = torch.where(near, pull / sure, 0.0).clamp(-0.5, 0.5)
-            factor = torch.exp(rate * step)
+            along_BAQ[:, which] = torch.where(near[:, None], along, 0.0)
+            stretch[:, of_z] = torch.exp(rate * step)[:, None]
             theta[index, at] += step
-            theta[index, of_z] = z / factor[:, None]
-            stretch[:, of_z] = factor[:, None]
+        self.hold(index, along_BAQ.double(), weight, scaled, stretch)
         return stretch
+
+    def hold(
+        self,
+        index: torch.Tensor,
+        along_BAQ: torch.Tensor,
+        weight: torch.Tensor,
+        scaled: list[slice],
+        stretch: torch.Tensor,
+    ) -> None:
+        """Divide latents so that their patterns stay where their amplitudes have moved.
+
+        The amplitude's own slope says by how much to first order. With a million photons a point what is left of a
+        pattern is seen: latents follow until it is not.
+
+        Args:
+            index: (b,) which patterns.
+            along_BAQ: slopes of the pattern per ln of a latent.
+            weight: (b, Q) 1/(V u).
+            scaled: where each latent is.
+            stretch: (b, U) by how much its amplitude has grown; improved in place.
+        """
+        before, start = self.model[index], self.theta[index]
+        gram = (along_BAQ * weight[:, None]) @ along_BAQ.mT
+        gram.diagonal(dim1=1, dim2=2).add_(1e-9)
+        for again in range(_HOLD + 1):
+            self.theta[index] = start / stretch
+            self.model[index] = self.rows.value(self.theta[index], index)
+            off = self.model[index] - before
+            if again == _HOLD or not bool(((weight * off**2).sum(dim=1) > _HELD).any()):
+                return
+            more = torch.linalg.solve(gram, along_BAQ @ (weight * off)[..., None])[..., 0].clamp(-0.5, 0.5)
+            for which, of_z in enumerate(scaled):
+                stretch[:, of_z] *= torch.exp(more[:, which, None])
 
     def unit_of(self, model: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """(b,) u: on the way to the minimum χ² per point, the smallest so far; at the end it stays."""
@@ -343,9 +388,7 @@ class Search:
 
     def step(
         self, index: torch.Tensor, weight: torch.Tensor, slopes: torch.Tensor
-    ) -> tuple[
-        torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]
-    ]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, _Solver]:
         """The damped step.
 
         Returns:
@@ -354,55 +397,90 @@ class Search:
         """
         theta, matrix = self.theta[index][:, self.columns], self.matrix[index]
         pull = weight * (self.rows.y[index] - self.model[index])
-        gradient = (pull[:, None, :].float() @ slopes)[:, 0].double()
+        gradient = (pull.float()[:, None] @ slopes.mT)[:, 0].double()
         gradient = gradient - self.known[self.columns] * theta
         diagonal = matrix.diagonal(dim1=1, dim2=2) + self.damping[index][:, None] * self.metric
-        # Parameters at a bound that want to leave stay; those that would pass one go there, and the others are solved
-        # again.
+        # Parameters at a bound that want to leave stay; of those that would pass one, the first on the way goes there,
+        # and the others are solved again.
         held = ((theta <= self.low) & (gradient < 0)) | ((theta >= self.high) & (gradient > 0))
-        left, moving = self.left(gradient, _solver(matrix, matrix.diagonal(dim1=1, dim2=2), held))
-        step = torch.zeros_like(theta)
+        solve = _Solver(matrix, diagonal, held)
+        left, moving = self.left(gradient, matrix, held, solve, self.damping[index] > _UNDAMPED)
+        step = solve(gradient)
+        row = torch.arange(len(index), device=index.device)
         for _ in range(len(MAIN)):
-            fixed = torch.where(held, step, 0.0)
-            solve = _solver(matrix, diagonal, held)
-            step = torch.where(held, fixed, solve(gradient - (matrix @ fixed[..., None])[..., 0]))
-            bounded = (theta + step).clamp(self.low, self.high) - theta
-            passed = ~held & (bounded != step)
-            step = torch.where(passed, bounded, step)
-            if not bool(passed.any()):
+            share = self.allowed(theta[row], step[row]).masked_fill(held[row], 1.0)
+            least, which = share.min(dim=1)
+            passed = least < 1
+            row, which, share = row[passed], which[passed], least[passed]
+            if not len(row):
                 break
-            held = held | passed
+            held[row, which] = True
+            step[row, which] *= share
+            fixed = torch.where(held[row], step[row], 0.0)
+            solve.replace(row, matrix[row], diagonal[row], held[row])
+            moved = solve(gradient[row] - (matrix[row] @ fixed[..., None])[..., 0], row)
+            step[row] = torch.where(held[row], fixed, moved)
         longest = step[:, self.columns >= _N].abs().amax(dim=1, keepdim=True)
         step = step * (_LONGEST / longest.clamp(min=_LONGEST))
         promised = 2 * (gradient * step).sum(dim=1) - (step * (matrix @ step[..., None])[..., 0]).sum(dim=1)
         return step, promised, left, moving, solve
 
+    def allowed(self, theta: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """(b, free) which share of a step stays within bounds."""
+        bounded = (theta + step).clamp(self.low, self.high) - theta
+        return torch.where(bounded == step, 1.0, bounded / torch.where(step == 0, 1.0, step))
+
     def left(
-        self, gradient: torch.Tensor, solve: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        gradient: torch.Tensor,
+        matrix: torch.Tensor,
+        held: torch.Tensor,
+        solve: _Solver,
+        damped: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """By how much a step without damping lowers χ², and the part of that which the main parameters move for."""
-        step, main = solve(gradient), int((self.columns < _N).sum())
-        pick = torch.eye(len(self.columns), dtype=gradient.dtype, device=gradient.device)[:main]
-        rows = [solve(one.expand_as(gradient))[:, :main] for one in pick]
-        covariance = torch.stack(rows, dim=1)
+        main = int((self.columns < _N).sum())
+        pulls = torch.zeros((*gradient.shape, 1 + main), dtype=gradient.dtype, device=gradient.device)
+        pulls[..., 0] = gradient
+        pulls[:, range(main), range(1, 1 + main)] = 1
+        # What is hardly damped needs no other factors.
+        row = torch.nonzero(damped)[:, 0]
+        solved = solve(pulls)
+        if len(row):
+            some = matrix if len(row) == len(matrix) else matrix[row]
+            solved[row] = _Solver(some, some.diagonal(dim1=1, dim2=2), held[row])(pulls[row])
+        covariance = solved[:, :main, 1:]
         # What is held at a bound does not move.
         covariance = covariance + torch.diag_embed((covariance.diagonal(dim1=1, dim2=2) == 0).to(gradient))
-        moved = step[:, :main]
+        moved = solved[:, :main, 0]
         moving = (moved * torch.linalg.solve(covariance, moved[..., None])[..., 0]).sum(dim=1)
-        return (gradient * step).sum(dim=1), moving
+        return (gradient * solved[..., 0]).sum(dim=1), moving
 
 
-def _solver(
-    matrix: torch.Tensor, diagonal: torch.Tensor, held: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What solves a matrix with another diagonal for a (b, free) vector; 0 for what is held."""
-    # Unit diagonal: unknowns differ by orders of magnitude in scale.
-    scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
-    unit = matrix * scale[:, :, None] * scale[:, None, :]
-    unit.diagonal(dim1=1, dim2=2).fill_(1 + RIDGE)
-    factor = torch.linalg.cholesky_ex(unit)[0]
+class _Solver:
+    """Solves matrices with another diagonal for gradients; 0 for what is held."""
 
-    def solve(pull: torch.Tensor) -> torch.Tensor:
-        return torch.nan_to_num(torch.cholesky_solve((pull * scale)[..., None], factor)[..., 0] * scale)
+    def __init__(self, matrix: torch.Tensor, diagonal: torch.Tensor, held: torch.Tensor) -> None:
+        # Unit diagonal: unknowns differ by orders of magnitude in scale.
+        self.scale = torch.where(held, 0.0, diagonal.clamp(min=1e-300).rsqrt())
+        unit = matrix * self.scale[:, :, None]
+        unit *= self.scale[:, None, :]
+        unit.diagonal(dim1=1, dim2=2).fill_(1 + RIDGE)
+        self.factor = torch.linalg.cholesky_ex(unit)[0]
 
-    return solve
+    def replace(
+        self, row: torch.Tensor, matrix: torch.Tensor, diagonal: torch.Tensor, held: torch.Tensor
+    ) -> None:
+        """Other matrices in some of the rows."""
+        other = _Solver(matrix, diagonal, held)
+        self.scale[row], self.factor[row] = other.scale, other.factor
+
+    def __call__(self, pull: torch.Tensor, row: torch.Tensor | None = None) -> torch.Tensor:
+        """(b, free) or (b, free, n) solutions; for some of the rows."""
+        scale, factor = self.scale, self.factor
+        if row is not None and len(row) < len(scale):
+            scale, factor = scale[row], factor[row]
+        scale = scale[..., None]
+        pulls = pull if pull.ndim == 3 else pull[..., None]
+        solved = torch.nan_to_num(torch.cholesky_solve(pulls * scale, factor) * scale)
+        return solved if pull.ndim == 3 else solved[..., 0]

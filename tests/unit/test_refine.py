@@ -85,10 +85,10 @@ def test_scale_and_batch_size_change_nothing(measured, found) -> None:
         intensity=7 * one.intensity, noise=7 * one.noise, mask=one.mask, conditions=one.conditions
     )
     again = refine(recipe, scaled, setting.take(few), start[few], prior=prior(), rows=2)
-    # Rounding of float32 decides little: a hundredth of a standard error.
+    # A search ends within a tenth of a standard error; rounding of float32 decides less.
     variance = found.posterior.moments()[1][few].diagonal(dim1=1, dim2=2)
     off = (again.values - found.values[few]).abs()
-    assert bool((off[:, :3] < 0.01 * variance.sqrt()).all())
+    assert bool((off[:, :3] < 0.05 * variance.sqrt()).all())
     assert torch.allclose(again.intensity, 7 * found.intensity[few], rtol=1e-4)
 
 
