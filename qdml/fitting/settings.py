@@ -91,6 +91,8 @@ class FitSettings:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not all(math.isfinite(size) and size > 0 for size in self.start_diameters_nm):
+            raise ValueError(f"start_diameters_nm must be > 0 nm, got {list(self.start_diameters_nm)}")
         if self.correlation_tail and self.correlation_shells != 1:
             raise ValueError(
                 "correlation_tail is the law beyond the first shell: set correlation_shells to 1, got "

@@ -267,6 +267,7 @@ REFUSED = [
         ["--material", "pbs", "--q-range", "12", "15"], None, r"expected at least 2 Å⁻¹", id="no overlap"
     ),
     pytest.param(["--material", "pbs", "--q-range", "5", "2"], None, r"two rising numbers", id="no range"),
+    pytest.param(["--material", "pbs", "--start", "-3"], None, r"start_diameters_nm must be > 0", id="start"),
     pytest.param(
         ["--material", "pbs", "--model-error", "-1"], None, r"model_error must lie", id="negative error"
     ),

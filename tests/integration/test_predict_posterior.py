@@ -249,6 +249,17 @@ def test_doubts_say_why(run_folder: Path, tmp_path: Path) -> None:
     assert "photons at the highest point" in of_bare
 
 
+def test_gaps_that_no_training_had_are_doubted(run_folder: Path, sample: Path, tmp_path: Path) -> None:
+    rows = np.loadtxt(sample)
+    gap = tmp_path / "gap.xye"
+    np.savetxt(gap, rows[(rows[:, 0] < 20) | (rows[:, 0] > 23)])
+    arguments = ["--wavelength", WAVELENGTH, "--model", str(run_folder / "model"), "--no-refine"]
+    assert predict.main([str(sample), str(gap), *arguments, "-o", str(tmp_path / "out")]) == 0
+    whole, holed = (" ".join(one["warnings"]) for one in results(tmp_path / "out"))
+    assert "had gaps" not in whole
+    assert "no pattern of synchrotron_strip had gaps" in holed
+
+
 def test_the_measured_patterns_are_sized(run_folder: Path, shared_data: Path, tmp_path: Path) -> None:
     """A film and a solution: the right instrument each, an answer near the name's even of so small a network."""
     for pattern, wavelength, instrument, noise in (
