@@ -48,7 +48,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     sets = _stress_sets(config)
     store = open_store(config.data.store)
     folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot make the folder {folder}: {error.strerror}; choose another output"
+        ) from None
     metrics: dict[str, Any] = {
         "model": config.model,
         "task": card["task"],

@@ -174,6 +174,11 @@ def test_the_command(run: Path, run_command: Callable) -> None:
     done = run_command([*words, "output=report", "device=cpu"])
     assert "19 patterns x 1 draws x 32 noise cells" in done.stdout
     assert "exact classifier, same patterns" in done.stdout
+    (run / "file").write_text("not a folder")
+    refused = run_command([*words, f"output={run / 'file' / 'report'}", "device=cpu"], returncode=2)
+    assert "qd-evaluate: error: cannot make the folder" in refused.stderr
+    assert "choose another output" in refused.stderr
+    assert "Traceback" not in refused.stderr
     missing = run_command(words, returncode=2)
     assert missing.stderr.strip() == "qd-evaluate: error: output is missing; add output=FOLDER"
     no_model = run_command(
