@@ -126,7 +126,7 @@ def _sizes(file: Path) -> list[str]:
             mean, low, high = (
                 f"{factor * record[name][part]:.{decimals}f}" for part in ("mean", "lo68", "hi68")
             )
-            row.append(f"{mean} [{low}, {high}]")
+            row.append(f"{mean} [{low}, {high}]" if record.get("sized", True) else "not sized")
             if known:
                 row.append(f"{factor * entry[name]:.{decimals}f}" if entry else "-")
         rows.append([*row, f"{record['pattern']['q_window'][0]:.2f}-{record['pattern']['q_window'][1]:.2f}"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdml import example, predict
+from qdml import example, predict, report
 from qdml.asking import ask
 from qdml.checkpoint import load_model, training_config
 from qdml.measured.posterior_doubts import prior_ranges
@@ -133,6 +133,16 @@ def test_what_is_not_pbs_is_not_sized(
     assert "not sized" in shown
     assert f"{record['diameter_volume_nm']['mean']:.2f}" not in shown
     assert (tmp_path / record["figure"]).stat().st_size > 10_000
+
+
+def test_the_report_has_no_size_of_what_has_none(foreign: list[Path], tmp_path: Path) -> None:
+    words = [str(foreign[0]), "--energy-kev", "22", "--instrument", "synchrotron_strip", "--no-refine"]
+    assert predict.main([*words, "-o", str(tmp_path / "sizes")]) == 0
+    assert report.main([str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    (record,) = json.loads((tmp_path / "sizes" / "results.json").read_text())["results"]
+    assert page.count("not sized") == 3
+    assert f"{record['diameter_volume_nm']['mean']:.2f} [" not in page
 
 
 def test_a_solvent_is_not_sized(foreign: list[Path], tmp_path: Path) -> None:
