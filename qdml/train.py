@@ -102,6 +102,8 @@ def train(config: TrainConfig, processes: Processes, stop_requested: Callable[[]
             state = folder.open(card)
         except ValueError as error:
             problem = error
+        except OSError as error:
+            problem = ValueError(f"cannot write {folder.path}: {error.strerror}; choose another output")
     processes.agree(problem)
     state = processes.broadcast(state)
     if state == "finished":
@@ -419,6 +421,14 @@ def _run(composed: DictConfig) -> None:
     except ValueError as error:
         if rank == 0:
             print(f"qd-train: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A disk that is full by now: what was saved before stays as it was.
+        print(
+            f"qd-train: error: cannot write {error.filename or config.output}: {error.strerror}; make room there and "
+            "run the same command again, it goes on from what was saved last",
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.exit(code)
 

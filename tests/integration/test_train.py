@@ -376,6 +376,12 @@ def test_refused_before_training(
     assert not (tmp_path / "model" / "last").exists()
 
 
+def test_a_folder_that_cannot_be_made(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write .*model: Not a directory; choose another output"):
+        run_here(config_of(store, tmp_path / "file" / "model"))
+
+
 def test_an_incomplete_store(store: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not complete"):
         run_here(config_of(damaged(store, tmp_path), tmp_path / "model"))

@@ -90,6 +90,20 @@ def test_where_things_lie_may_change(tmp_path: Path) -> None:
     )
 
 
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ModelFolder(tmp_path / "model")
+    folder.write_card({"card_version": CARD_VERSION})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        folder.write_card({"card_version": 0})
+    assert read_card(folder.path) == {"card_version": CARD_VERSION}
+    assert [file.name for file in folder.path.iterdir()] == ["card.json"]
+
+
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
     for step in (10, 20, 30):
