@@ -53,8 +53,10 @@ __all__ = ["Refined", "refine"]
 _N = len(MAIN)
 # Logit of a component without weight.
 _NOTHING = -700.0
-# Standard deviations of χ² beyond which another start is tried: one pattern in forty for nothing.
-_DOUBTED = 2.0
+# Standard deviations of χ² beyond which another start is tried: one pattern in forty for nothing. And where the square
+# of that, with the distance from what a network says added, is more than that of four normal numbers: one in twenty.
+# At ten million photons a point a wrong mixture of liquids explains a pattern almost as well as the right one.
+_DOUBTED, _DOUBTED_TOGETHER = 2.0, 9.5
 # Variants that are less probable in a network's eyes are not tried, and those whose χ² ends so much higher than that of
 # the first (e^-10 in the mixture) are not fitted to their end.
 _IMPOSSIBLE, _HOPELESS = 0.01, 20.0
@@ -201,7 +203,8 @@ def refine(
     for first in range(0, n, rows):
         part = slice(first, first + rows)
         guess = None if nuisance is None else nuisance.take(part)
-        parts.append(_from_starts(problem.take(part), start_SBT[:, part], guess))
+        said = start.take(part) if isinstance(start, GaussianMixture) else None
+        parts.append(_from_starts(problem.take(part), start_SBT[:, part], guess, said))
     return Refined.cat(parts)
 
 
@@ -211,18 +214,21 @@ def _prior_of(recipe: Recipe, device: torch.device) -> MainPrior:
     return MainPrior.of_ranges(recipe.basis.ranges, device)
 
 
-def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
-    """The first start; where it does not explain the pattern, the same without the guess, then the others."""
+def _from_starts(
+    problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance | None, said: GaussianMixture | None
+) -> Refined:
+    """The first start; where its minimum is doubted, the same without the guess, then the others."""
     attempts = [(start_BT, None if nuisance is None else _blank(nuisance, problem)) for start_BT in start_SBT]
     if nuisance is not None:
         attempts = [(start_SBT[0], nuisance), *attempts]
     best = _from_start(problem, *attempts[0])
     points = problem.observation.mask.sum(dim=1)
     for start_BT, guess in attempts[1:]:
-        bad = torch.nonzero(best.chi2 > 1 + _DOUBTED * (2 / points).sqrt())[:, 0]
+        bad = torch.nonzero(_doubted(best, points, said))[:, 0]
         if not len(bad):
             break
-        again = _from_start(problem.take(bad), start_BT[bad], None if guess is None else guess.take(bad))
+        guess_b = None if guess is None else guess.take(bad)
+        again = _from_start(problem.take(bad), start_BT[bad], guess_b, settled=True)
         before = best.take(bad)
         unit_b = torch.minimum(again.unit, before.unit)
         better = _log_evidence(again, unit_b) > _log_evidence(before, unit_b)
@@ -231,6 +237,24 @@ def _from_starts(problem: _Problem, start_SBT: torch.Tensor, nuisance: Nuisance 
         steps = best.steps.index_add(0, bad, again.steps)
         best = replace(Refined.cat([best, again]).take(place), steps=steps)
     return best
+
+
+def _doubted(found: Refined, points: torch.Tensor, said: GaussianMixture | None) -> torch.Tensor:
+    """(B,) whether there may be a better minimum.
+
+    Args:
+        found: the best so far.
+        points: (B,) visible ones.
+        said: by a network, if there was one.
+    """
+    excess = ((found.chi2 - 1) / (2 / points).sqrt()).clamp(min=0)
+    doubted = excess > _DOUBTED
+    if said is None:
+        return doubted
+    (mean, covariance), (own_mean, own) = found.posterior.moments(), said.moments()
+    away, both = mean - own_mean.to(mean), covariance + own.to(covariance)
+    distance = (away * torch.linalg.solve(both, away)).sum(dim=1)
+    return doubted | (excess**2 + distance > _DOUBTED_TOGETHER)
 
 
 def _blank(nuisance: Nuisance, problem: _Problem) -> Nuisance:
@@ -244,7 +268,9 @@ def _blank(nuisance: Nuisance, problem: _Problem) -> Nuisance:
     )
 
 
-def _from_start(problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | None) -> Refined:
+def _from_start(
+    problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | None, *, settled: bool = False
+) -> Refined:
     """The most probable variant, the others from its minimum, and the mixture of all."""
     n, device = len(start_BT), start_BT.device
     variant_V = torch.tensor(problem.variants, device=device)
@@ -258,7 +284,7 @@ def _from_start(problem: _Problem, start_BT: torch.Tensor, nuisance: Nuisance | 
         log_guess_BV = torch.log_softmax(nuisance.log_variant.double()[:, variant_V], dim=1)
         tried_BV = log_guess_BV > math.log(_IMPOSSIBLE)
     row_B, first_B = torch.arange(n, device=device), log_guess_BV.argmax(dim=1)
-    fits = _fit(problem, theta_BU, variant_V[first_B])
+    fits = _fit(problem, theta_BU, variant_V[first_B], settled=settled)
     tried_BV[row_B, first_B] = False
     row_F, which_F = torch.nonzero(tried_BV, as_tuple=True)
     if len(row_F):
@@ -304,9 +330,19 @@ def _log_evidence(found: Refined, unit: torch.Tensor) -> torch.Tensor:
 
 
 def _fit(
-    problem: _Problem, theta_BU: torch.Tensor, variant_B: torch.Tensor, worth: torch.Tensor | None = None
+    problem: _Problem,
+    theta_BU: torch.Tensor,
+    variant_B: torch.Tensor,
+    worth: torch.Tensor | None = None,
+    *,
+    settled: bool = False,
 ) -> Refined:
-    """One search for each pattern; with `worth`, it ends where cost times u cannot become as low as that."""
+    """One search for each pattern.
+
+    With `worth`, it ends where cost times u cannot become as low as that. With `settled`, dots stay as they are until
+    everything else has adapted to them: a network knows dots better than liquids, and dots that are fitted to the wrong
+    liquids first may end at a bound, where the right liquids are no better.
+    """
     space, device = problem.recipe.space, theta_BU.device
     rows = World(problem.recipe, problem.observation, problem.setting, variant_B, problem.model_error)
     theta_BU = theta_BU.double().clone()
@@ -318,6 +354,12 @@ def _fit(
     for name in space.amplitudes:
         where = space.names[name]
         free[_N + where.start : _N + where.stop] = False
+    if settled:
+        others = free.clone()
+        others[: len(TARGETS)] = False
+        search = Search(rows, theta_BU, known=known, free=others, prior=problem.prior)
+        search.run(search.all, problem.steps)
+        theta_BU = search.theta
     search = Search(rows, theta_BU, known=known, free=free, prior=problem.prior)
     search.run(search.all, problem.steps, worth)
     search.widen()
