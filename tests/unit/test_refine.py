@@ -11,6 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analytic_recipe import AnalyticRecipe, dots, prior
 
+import qdml.refine
 from qdml.augmentation.latents import LatentSpace, between
 from qdml.densities import GaussianMixture
 from qdml.limits.cramer_rao import cramer_rao, rmse_over_bound
@@ -169,6 +170,35 @@ def test_a_guess_that_leads_nowhere_is_left(measured, found) -> None:
     assert bool((again.chi2 < found.chi2[few] + 0.1).all())
     # Some needed a second search.
     assert int(again.steps.max()) > 6
+
+
+def test_a_network_that_says_something_else_is_asked_again(
+    measured, found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, observation, setting, _, _, _, _ = measured
+    few, tried, fit = slice(0, 6), [], qdml.refine._fit
+
+    def noted(problem, theta, variant, worth=None, *, settled=False):
+        tried.append((len(theta), settled))
+        return fit(problem, theta, variant, worth, settled=settled)
+
+    monkeypatch.setattr(qdml.refine, "_fit", noted)
+    mean, covariance = found.posterior.take(few).moments()
+    spread = covariance.diagonal(dim1=1, dim2=2).sqrt()
+    guess = guess_of(torch.zeros(6, len(recipe.space)))
+    for away, doubted in ((1.0, 0), (8.0, 6)):
+        # A network as sure as the fit, and some standard deviations away.
+        said = mean + away * spread * torch.tensor([1.0, 0, 0])
+        start = GaussianMixture(
+            logits=torch.zeros(6, 1),
+            mean=said[:, None].float(),
+            scale_tril=torch.linalg.cholesky(covariance)[:, None].float(),
+        )
+        tried.clear()
+        again = refine(recipe, observation.take(few), setting.take(few), start, nuisance=guess, prior=prior())
+        assert tried == [(6, False)] + ([(doubted, True)] if doubted else [])
+        # The pattern decides, not the network.
+        assert float(((again.values - found.values[few])[:, :3] / spread).abs().max()) < 0.1
 
 
 def test_steps_are_straight_in_the_shares_of_mixtures() -> None:
