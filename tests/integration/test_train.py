@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hpc.store import open_store
-from qdml.checkpoint import load_model, read_card
+from qdml.checkpoint import CARD_VERSION, load_model, read_card
 from qdml.config import TrainConfig
 from qdml.dataset import read_lanes
 from qdml.densities import TARGETS
@@ -81,7 +81,7 @@ def test_a_model_folder_is_complete(undisturbed: Path, store: Path) -> None:
     assert card["finished"]
     assert card["classes"] == {"diameter_nm": [2.0, 2.5, 3.0], "sigma": [0.05, 0.1]}
     assert card["q"] == {"min": 1.0, "max": pytest.approx(12.0), "step": pytest.approx(0.02), "size": 551}
-    assert (card["card_version"], card["task"], card["targets"]) == (5, "classes", None)
+    assert (card["card_version"], card["task"], card["targets"]) == (CARD_VERSION, "classes", None)
     assert (card["input"], card["store"]["material"], card["store"]["energy_kev"]) == ("area", "PbS", 22.0)
     assert (card["materials"], card["variants"], card["recipe"]) == (["PbS"], ["sphere"], "allara2024")
     assert card["prior"] == {
