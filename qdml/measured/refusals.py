@@ -62,10 +62,14 @@ def posterior_refusals(
         q: (q,) float64 [Å⁻¹], its grid.
     """
     found = []
-    error, least = (
-        (0.0, _LEAST_BY_SPHERES) if refinement is None else (refinement.model_error, _LEAST_EXPLAINED)
-    )
-    if comparison.explained < least or error > _MOST_MODEL_ERROR:
+    error = 0.0 if refinement is None else refinement.model_error
+    if refinement is None:
+        unlike = comparison.explained < _LEAST_BY_SPHERES
+    else:
+        # Few photons leave much of the structure unexplained too, but no more than their noise.
+        unexplained = comparison.explained < _LEAST_EXPLAINED and error > _USUAL_MODEL_ERROR
+        unlike = error > _MOST_MODEL_ERROR or unexplained
+    if unlike:
         left = "" if refinement is None else f" and leave a residual of {100 * error:.0f} % (usual: 2 to 4 %)"
         found.append(
             f"no dots of this model look like the pattern: the nearest explain "

@@ -87,10 +87,16 @@ def test_usual_answers_are_sizes() -> None:
     assert refused(error=None) == []
     # A textured film, whose reflections spheres of the network's size do not have.
     assert refused(error=None, explained=0.56) == []
+    # Few photons: noise is not explained.
+    assert refused(explained=0.5) == []
 
 
 def test_another_material_has_no_size() -> None:
-    for sentence in (refused(explained=0.5), refused(error=0.22), refused(error=None, explained=0.3)):
+    for sentence in (
+        refused(explained=0.5, error=0.08),
+        refused(error=0.22),
+        refused(error=None, explained=0.3),
+    ):
         (reason,) = sentence
         assert reason.startswith("no dots of this model look like the pattern")
         assert "is it PbS, this wavelength, this instrument?" in reason
