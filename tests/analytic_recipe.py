@@ -4,6 +4,7 @@ Everything that limits and `refine` ask of a recipe, in fifty lines that can be 
 """
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -90,3 +91,18 @@ def dots(n: int, generator: torch.Generator) -> Main:
 
 
 assert math.isclose(float(Q[1] - Q[0]), STEP)
+
+
+class WavyBackground(AnalyticRecipe):
+    """The size of the background's waves is not known."""
+
+    def __init__(self, photons: float) -> None:
+        super().__init__(photons)
+        self.space.uniform("waves", amplitude_of="background")
+
+    def expected(self, main, setting, z_BL):
+        where = self.space.names["background"]
+        size_B1 = between(self.space.values(z_BL)["waves"], 0.1, 3.0)
+        z_BL = torch.cat([z_BL[:, : where.start], size_B1 * z_BL[:, where], z_BL[:, where.stop :]], dim=1)
+        expected = super().expected(main, setting, z_BL)
+        return replace(expected, amplitudes={"background": 0.2 * size_B1})

@@ -1,33 +1,16 @@
 """Steps of the search behind `refine`: amplitudes leave the pattern alone, bounds leave a step its promise."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from analytic_recipe import AnalyticRecipe, dots, prior
+from analytic_recipe import WavyBackground, dots, prior
 
-from qdml.augmentation.latents import between
 from qdml.limits.unknowns import values_of
 from qdml.search import Search, World
-
-
-class WavyBackground(AnalyticRecipe):
-    """The size of the background's waves is not known."""
-
-    def __init__(self, photons):
-        super().__init__(photons)
-        self.space.uniform("waves", amplitude_of="background")
-
-    def expected(self, main, setting, z_BL):
-        where = self.space.names["background"]
-        size_B1 = between(self.space.values(z_BL)["waves"], 0.1, 3.0)
-        z_BL = torch.cat([z_BL[:, : where.start], size_B1 * z_BL[:, where], z_BL[:, where.stop :]], dim=1)
-        expected = super().expected(main, setting, z_BL)
-        return replace(expected, amplitudes={"background": 0.2 * size_B1})
 
 
 def test_a_pattern_stays_where_amplitudes_move() -> None:
