@@ -4,8 +4,8 @@
 
 One record for each tolerance of the compression: modes, the error that the basis states, and the largest difference of
 its patterns from those that qd-simulate wrote into the store, as fractions of the peak. Then patterns per second on one
-CPU core or on one GPU: means over sizes (`qdml.basis`), clean patterns (`qdml.synthesis`), and observations of the
-recipe `instrument`, everything included. `flops_per_pattern` are those of the two products of the basis: with the
+CPU core or on one GPU: means over sizes (`qdml.basis`), clean patterns (`qdml.augmentation.clean`), and observations of
+the recipe `instrument`, everything included. `flops_per_pattern` are those of the two products of the basis: with the
 float32 rate of a device they give its ceiling. `cpu_us_per_pattern` is the least time that the core itself was busy: on
 a machine that others use, too, it says more than the clock. Without --store, a small one is simulated first.
 """
@@ -20,10 +20,10 @@ from bench_augmentation import busy_seconds, config_of, small_store
 from common import emit, measure, read_arguments
 
 from hpc.store import Store, open_store
+from qdml.augmentation.clean import CleanPatterns
 from qdml.augmentation.instrument import InstrumentRecipe
-from qdml.basis import DotBasis
+from qdml.basis_building import build_basis
 from qdml.dataset import Rows, read_rows
-from qdml.synthesis import CleanPatterns
 
 BATCH = {"cpu": 256, "cuda": 16384}
 TOLERANCES = (1e-4, 5e-5, 2e-5, 1e-5)
@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "threads": 1,
         }
         for tolerance in TOLERANCES[-2:] if arguments.quick else TOLERANCES:
-            basis = DotBasis(store, store.q, tolerance=tolerance, device=device, margin=MARGIN)
+            basis = build_basis(store, store.q, tolerance=tolerance, device=device, margin=MARGIN)
             off = differences(store, CleanPatterns(basis, device), device)
             emit(
                 "ensemble: error",

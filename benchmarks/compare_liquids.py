@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc.liquids import Liquid, liquid_names, liquid_profile, liquid_terms, load_liquid
-from qdml.measured.patterns import read_pattern
+from qdml.files.patterns import read_pattern
 
 BACKGROUND_POWERS = 4
 RING = (0.8, 2.2)

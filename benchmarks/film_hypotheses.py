@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hpc.radiation import Radiation
     from qdml.augmentation.recipe import Recipe
     from qdml.basis import DotBasis
-    from qdml.measured.patterns import Pattern
+    from qdml.files.patterns import Pattern
     from qdml.refine import Refined
 
 # Kβ of copper [Å]: Deslattes et al., Rev. Mod. Phys. 75, 35 (2003).
@@ -133,8 +133,8 @@ D of these patterns is in their names, by their authors' own fits.
 
 def _table(path: Path, module: torch.nn.Module, card: Mapping[str, Any], basis: DotBasis) -> list[str]:
     """Lines of one pattern."""
+    from qdml.files.patterns import read_pattern
     from qdml.measured.measurement import measurement_of
-    from qdml.measured.patterns import read_pattern
     from qdml.measured.posterior import inferred_of
 
     wavelength, named = parse_name(path)
@@ -198,8 +198,8 @@ def _fit(
 ) -> Refined:
     """The most probable shape."""
     from qdml.asking import ask, model_grid
+    from qdml.files.patterns import regrid
     from qdml.measured.measurement import measurement_of
-    from qdml.measured.patterns import regrid
     from qdml.refine import refine
 
     known = measurement_of(

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from qdml.files.patterns import Pattern
     from qdml.fitting.fit import Fit
-    from qdml.measured.patterns import Pattern
 
 RESULTS = Path(__file__).parent / "results"
 #: Rows of the figure, the last where there is one; the parameters of the last two are told.
@@ -179,7 +179,7 @@ def about(card: Mapping[str, Any]) -> str:
 
 
 def _sample(path: Path, oriented: str) -> Sample:
-    from qdml.measured.patterns import read_pattern
+    from qdml.files.patterns import read_pattern
 
     wavelength, size = parse_name(path)
     return Sample(
@@ -192,7 +192,7 @@ def _sample(path: Path, oriented: str) -> Sample:
 
 
 def _solvent(word: str) -> tuple[Pattern, float]:
-    from qdml.measured.patterns import read_pattern
+    from qdml.files.patterns import read_pattern
 
     name, at, wavelength = word.rpartition("@")
     if not at:

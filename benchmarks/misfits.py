@@ -28,7 +28,7 @@ from hpc.liquids.terms import liquid_profile
 from hpc.radiation import load_radiation
 from hpc.structure.material import load_material
 from hpc.structure.variant import Variant
-from qdml.measured.patterns import Pattern
+from qdml.files.patterns import Pattern
 
 __all__ = ["KINDS", "Kind", "Misfit", "misfits"]
 

@@ -24,8 +24,8 @@ from fit_measured import RESULTS, about, parse_name
 if TYPE_CHECKING:
     from qdml.answers import Estimate
     from qdml.augmentation.recipe import Recipe
+    from qdml.files.patterns import Pattern
     from qdml.measured.measurement import Measurement
-    from qdml.measured.patterns import Pattern
 
 METHODS = ("network", "network + fit", "qd-fit")
 # How far the names themselves may be off [nm]: one sample on two beam times differs by 0.01 to 0.03, and they are
@@ -95,8 +95,8 @@ def size(
 ) -> Sized:
     """One pattern with every method."""
     from qdml.asking import ask, model_grid
+    from qdml.files.patterns import read_pattern, regrid
     from qdml.measured.measurement import measurement_of
-    from qdml.measured.patterns import read_pattern, regrid
     from qdml.measured.posterior_answer import answer_posterior
     from qdml.measured.posterior_figure import draw_posterior
 

@@ -87,8 +87,8 @@ def size(
     """One pattern."""
     from qdml.answers import estimates, posterior_samples
     from qdml.asking import model_grid
+    from qdml.files.patterns import regrid
     from qdml.measured.measurement import measurement_of
-    from qdml.measured.patterns import regrid
     from qdml.measured.posterior_answer import answer_posterior
 
     known = measurement_of(card, energy_kev=misfit.pattern.energy_kev, instrument=misfit.instrument)

@@ -27,26 +27,22 @@ Symbols: q [Å⁻¹], r [Å], B [Å²], s = q/4π, c correlation 0..1, n distanc
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from hpc.structure.material import Material, equivalent_positions, kind_pairs
+from hpc.structure.neighbours import REACH
 from hpc.structure.variant import Motion
 from hpc.transform import sinc
 
 __all__ = [
-    "REACH",
     "correlation_at",
     "correlation_weights",
     "halo_terms",
     "near_damped",
     "near_table",
     "near_terms",
-    "neighbour_distances",
-    "shells",
     "smooth_correlation",
     "table_weights",
     "tail_weights",
@@ -54,93 +50,12 @@ __all__ = [
 
 Array = Any  # an array of any namespace that follows the array API standard
 
-#: Pairs farther apart than this [Å] move independently.
-REACH = 20.0
 # Laws of 1/r go to 0 over this last part of their reach.
 _END = 0.2
 # r_c/r meets 1 in a bend that nodes of pair tables resolve; off by 0.1 % of c where r = 1.3 r_c.
 _BEND = 16
-# Distances within 3 % of the first are one shell: those that a small distortion has split.
-_SAME_SHELL = 1.03
-# Sites closer than this [Å] share a position (mixed occupancy).
-_APART = 0.1
-
-
-def shells(material: Material, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first shells of neighbours of the endless crystal.
-
-    Distances up to 3 % beyond the first of a shell belong to it; its distance is their mean over the pairs.
-
-    Args:
-        material: any crystal.
-        n: how many.
-
-    Returns:
-        (n,) float64 distances [Å], increasing; (n, pair) float64 ordered pairs of sites per atom, in the order of
-        `kind_pairs`, both orders of two kinds together. Times occupancies, it is the number of neighbours.
-
-    Raises:
-        ValueError: n is below 1, or reaches beyond `REACH`.
-    """
-    if n < 1:
-        raise ValueError(f"the number of shells must be at least 1, got {n}")
-    distance, pair, number = _bulk_pairs(material)
-    first: list[int] = []
-    start = 0.0
-    for index, r in enumerate(distance):
-        if not first or r > start * _SAME_SHELL:
-            first.append(index)
-            start = r
-    # The last may go on beyond the reach.
-    if n >= len(first):
-        raise ValueError(
-            f"{material.name} has {len(first) - 1} shells of neighbours within {REACH:g} Å, {n} are asked for; "
-            "use fewer"
-        )
-    stop = first[n]
-    shell = np.searchsorted(first, np.arange(stop), side="right") - 1
-    neighbours = np.zeros((n, len(kind_pairs(len(material.kinds)))))
-    np.add.at(neighbours, (shell, pair[:stop]), number[:stop])
-    mean = np.bincount(shell, number[:stop] * distance[:stop]) / np.bincount(shell, number[:stop])
-    return mean, neighbours
-
-
-def neighbour_distances(material: Material) -> np.ndarray:
-    """(n,) float64 [Å], increasing: all distances of the endless crystal below `REACH`."""
-    distance, _, _ = _bulk_pairs(material)
-    return distance[_distinct(distance)[0]]
-
-
-def _distinct(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each distance that differs by more than rounding, and how many there are."""
-    _, first, number = np.unique(np.rint(r * 1e6), return_index=True, return_counts=True)
-    return first, number
-
-
-@lru_cache(maxsize=16)
-def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) distances [Å], pairs of kinds, ordered pairs of sites per atom: the endless crystal within the reach."""
-    from hpc.structure.sites import cell_vectors, lattice_blocks
-
-    cell = cell_vectors(material)
-    images = equivalent_positions(material)
-    atoms = sum(len(one) * kind.occupancy for one, kind in zip(images, material.kinds, strict=True))
-    blocks = np.concatenate(list(lattice_blocks(cell, REACH)))
-    pair_of = {pair: index for index, pair in enumerate(kind_pairs(len(images)))}
-    found = []
-    for a, of_a in enumerate(images):
-        for b, of_b in enumerate(images):
-            # All equivalent positions have the same surroundings.
-            vectors = ((blocks[:, None] + of_b - of_a[0]) @ cell).reshape(-1, 3)
-            r = np.linalg.norm(vectors, axis=1)
-            r = r[(r > _APART) & (r < REACH)]
-            first, number = _distinct(r)
-            r = r[first]
-            pair = np.full(len(r), pair_of[min(a, b), max(a, b)])
-            found.append((r, pair, number * len(of_a) / atoms))
-    distance, pair, number = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(distance, kind="stable")
-    return distance[order], pair[order], number[order]
+# No atoms are closer than this [Å]: 1/r may stay what it is there.
+_LEAST_R = 0.1
 
 
 def correlation_weights(r: Array, nodes: Array) -> Array:
@@ -206,7 +121,7 @@ def smooth_correlation(r: Array, r_c: Array) -> Array:
         (r,) or (..., r) float64, 0 to 1.
     """
     xp = array_api_compat.array_namespace(r)
-    y = r_c / xp.clip(r, _APART, None)
+    y = r_c / xp.clip(r, _LEAST_R, None)
     # A smooth min(1, y) that neither overflows nor loses its derivative where y is small.
     at_most_1 = y * (1 + y**_BEND) ** (-1 / _BEND)
     return at_most_1 * _end(xp, r, REACH)

@@ -25,15 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from hpc.structure.material import Kind, kind_pairs
-
-if TYPE_CHECKING:
-    from hpc.store import Store
 
 __all__ = ["Averages", "DotBasis"]
 
@@ -78,37 +75,15 @@ class DotBasis:
     """The attributes of the store."""
 
     def __init__(
-        self, store: Store, q: np.ndarray, *, tolerance: float, device: torch.device, margin: float
+        self, tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any], *, device: torch.device
     ) -> None:
-        """Read the partial sums of every variant of a store and compress them.
+        """The basis of `to_tensors`, with the same answers; `qdml.basis_building.build_basis` makes one of a store.
 
         Args:
-            store: a finished store of qd-simulate.
-            q: (Q,) float64 [Å⁻¹], uniform, of the patterns that will be made: points of the store's grid.
-            tolerance: error that may be made, as a fraction of a pattern's peak.
+            tensors: and
+            content: as `to_tensors` gave them.
             device: where rows will be.
-            margin: how far q of the crystal goes beyond what the store's strains need at both ends [Å⁻¹] (not below 0).
-
-        Raises:
-            ValueError: q is not the grid of the store, or its basis does not reach as far; the store has no
-                dispersion; the tolerance is not met.
         """
-        from qdml.basis_building import compress
-
-        self._take(*compress(store, q, tolerance=tolerance, device=device, margin=margin), device)
-
-    @classmethod
-    def of_tensors(
-        cls, tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any], *, device: torch.device
-    ) -> DotBasis:
-        """The basis of `to_tensors`, with the same answers."""
-        basis = cls.__new__(cls)
-        basis._take(tensors, content, device)
-        return basis
-
-    def _take(
-        self, tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any], device: torch.device
-    ) -> None:
         self._tensors, self._content = dict(tensors), dict(content)
         self.attrs = dict(content["attrs"])
         self.q, self.inside = tensors["q"].numpy(), slice(*content["inside"])

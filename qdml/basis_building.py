@@ -32,7 +32,7 @@ from qdml.basis import DotBasis
 if TYPE_CHECKING:
     from hpc.store import Store
 
-__all__ = ["compress"]
+__all__ = ["build_basis"]
 
 # Distance of nodes over s, and how many of them interpolate.
 _NODE_STEP, _NODE_POINTS = 0.5, 12
@@ -46,10 +46,22 @@ _MODES_PART = 0.5
 _CHECKED, _NARROW = 256, 128
 
 
-def compress(
+def build_basis(
     store: Store, q: np.ndarray, *, tolerance: float, device: torch.device, margin: float
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the JSON content of a `DotBasis`; arguments and errors as there."""
+) -> DotBasis:
+    """Read the partial sums of every variant of a store and compress them.
+
+    Args:
+        store: a finished store of qd-simulate.
+        q: (Q,) float64 [Å⁻¹], uniform, of the patterns that will be made: points of the store's grid.
+        tolerance: error that may be made, as a fraction of a pattern's peak.
+        device: where rows will be.
+        margin: how far q of the crystal goes beyond what the store's strains need at both ends [Å⁻¹] (not below 0).
+
+    Raises:
+        ValueError: q is not the grid of the store, or its basis does not reach as far; the store has no dispersion;
+            the tolerance is not met.
+    """
     ranges = {name: (float(v.min()), float(v.max())) for name, v in store.parameters.items()}
     wide = store.parameters[SIGMA][store.parameters[SIGMA] > 0]
     if not wide.size:
@@ -107,7 +119,7 @@ def compress(
         "error": np.nan,
         "attrs": store.attrs,
     }
-    basis = DotBasis.of_tensors(tensors, content, device=device)
+    basis = DotBasis(tensors, content, device=device)
     fresh = _draw(ranges, largest_nm, tail, _FRESH, seed=1)
     error = max(_error(basis, v, family, worth, fresh, device) for v, family in enumerate(families))
     if error > tolerance:
@@ -115,7 +127,7 @@ def compress(
             f"the compressed basis of {store.path} is off by {error:.2g} of a pattern's peak, more than the tolerance "
             f"of {tolerance:.2g}; ask for a larger one"
         )
-    return tensors, content | {"error": error}
+    return DotBasis(tensors, content | {"error": error}, device=device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,6 @@ def read_basis(folder: str | Path, device: torch.device) -> DotBasis:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             content = json.loads(file.metadata()["content"])
-        return DotBasis.of_tensors(tensors, content, device=device)
+        return DotBasis(tensors, content, device=device)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); train the model again") from error

@@ -11,14 +11,14 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Base of dataclasses whose fields are tensors (B, ...), or None where there is nothing."""
+    """Base of dataclasses whose fields are tensors (B, ...), batches themselves, or None where there is nothing."""
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
 
     def take(self, index: Any) -> Self:
         """Some of the rows: a slice, indices or a boolean mask."""
-        return self._each(lambda column: column[index])
+        return self._each(lambda column: column.take(index) if isinstance(column, Batch) else column[index])
 
     def to(self, where: Any) -> Self:
         """The same on another device, or as another type."""
@@ -30,7 +30,11 @@ class Batch:
         import torch
 
         columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
-        return cls(**{name: None if of[0] is None else torch.cat(of) for name, of in columns.items()})
+
+        def joined(of: list[Any]) -> Any:
+            return None if of[0] is None else of[0].cat(of) if isinstance(of[0], Batch) else torch.cat(of)
+
+        return cls(**{name: joined(of) for name, of in columns.items()})
 
     def _each(self, change: Callable[[Any], Any]) -> Self:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}

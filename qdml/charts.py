@@ -1,4 +1,4 @@
-"""Figures of training and evaluation: each function draws one PNG.
+"""Figures of training and evaluation: each function draws one PNG. And the style of every figure.
 
 Colours: a sequential map (cividis) for fractions, black for measured or drawn curves, and two hues (blue, orange)
 that stay apart for colour-blind readers.
@@ -30,16 +30,20 @@ __all__ = [
 ]
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
+#: Of every figure, for matplotlib's rc_context.
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
+    "axes.labelsize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": 7,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
 }
 
 

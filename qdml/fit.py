@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdml.measured import command
+from qdml.files import command
 
 if TYPE_CHECKING:
     from hpc.structure.variant import Variant
+    from qdml.files.patterns import Pattern, Radiation
     from qdml.fitting.settings import FitSettings
-    from qdml.measured.patterns import Pattern, Radiation
 
 __all__ = ["main"]
 
@@ -233,7 +233,7 @@ def _fixed(words: Sequence[str]) -> dict[str, float]:
 def _solvent(word: str, radiation: Radiation) -> str | Pattern:
     """The name of a liquid, or a measured file; its columns mean what those of the patterns mean, unless @ says."""
     from hpc.liquids import liquid_names
-    from qdml.measured.patterns import read_pattern
+    from qdml.files.patterns import read_pattern
 
     if word in liquid_names():
         return word

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdml.measured import command
+from qdml.files import command
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from qdml.files.patterns import OnGrid, Pattern, Radiation
     from qdml.measured.answer import Answer
-    from qdml.measured.patterns import OnGrid, Pattern, Radiation
     from qdml.measured.posterior_answer import PosteriorAnswer
 
 __all__ = ["main"]
@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
 
     from qdml.asking import model_grid
     from qdml.checkpoint import load_model
-    from qdml.measured.patterns import regrid
+    from qdml.files.patterns import regrid
     from qdml.shipped import shipped_model
 
     radiation = command.radiation_of(options)

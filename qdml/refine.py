@@ -33,11 +33,12 @@ one pattern with one variant, M component.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from qdml.batch import Batch
 from qdml.densities import TARGETS, GaussianMixture
 from qdml.laplace import at_minimum
 from qdml.limits.unknowns import MAIN, MainPrior
@@ -63,7 +64,7 @@ _IMPOSSIBLE, _HOPELESS = 0.01, 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refined:
+class Refined(Batch):
     """What explains each pattern best, and how well it is known."""
 
     posterior: GaussianMixture
@@ -92,28 +93,6 @@ class Refined:
     """(B,) bool."""
     steps: torch.Tensor
     """(B,) int64, evaluations of derivatives, for all variants."""
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, index: torch.Tensor | slice) -> Refined:
-        """Those of some of the patterns."""
-        chosen = {
-            field.name: getattr(self, field.name)[index]
-            for field in fields(self)
-            if field.name != "posterior"
-        }
-        return Refined(posterior=self.posterior.take(index), **chosen)
-
-    @staticmethod
-    def cat(parts: list[Refined]) -> Refined:
-        """Several batches as one."""
-        joined = {
-            field.name: torch.cat([getattr(part, field.name) for part in parts])
-            for field in fields(Refined)
-            if field.name != "posterior"
-        }
-        return Refined(posterior=GaussianMixture.cat([part.posterior for part in parts]), **joined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,18 +249,19 @@ class Trainer:
 
     def _drawn(self, source: int) -> list[_Drawn]:
         """What the lanes of this process draw in a step."""
-        rows = [] if source in self._kept else [lane.batch(source, self._size) for lane in self.lanes]
+        drawn = self._kept.get(source)
+        rows = [] if drawn else [lane.batch(source, self._size) for lane in self.lanes]
         self.watch.lap("draw")
-        if rows:
-            self._kept[source] = [self._expect(source, *one) for one in zip(self.lanes, rows, strict=True)]
-        # The last observation is n - 1 times _APART n steps later, and n - 1.
+        if drawn is None:
+            drawn = [self._expect(source, *one) for one in zip(self.lanes, rows, strict=True)]
         n = self.config.trainer.observations
-        self._kept = {
-            step: drawn
-            for step, drawn in self._kept.items()
-            if step > self.step - (n - 1) * (_APART * n + 1) - 1
-        }
-        return self._kept[source]
+        # Nobody asks again for the others, which drew for themselves at the beginning.
+        if source % n == 0:
+            self._kept[source] = drawn
+        # The last observation is n - 1 times _APART n steps later, and n - 1.
+        oldest = self.step - (n - 1) * (_APART * n + 1)
+        self._kept = {step: kept for step, kept in self._kept.items() if step >= oldest}
+        return drawn
 
     def _expect(self, source: int, lane: Lane, rows: Rows) -> _Drawn:
         setting, z_BL = self.recipe.draw(rows, self._generator(_TRAINING, source, lane.number))

@@ -7,10 +7,10 @@ import numpy as np
 from hpc.device import select_device
 from hpc.dots import dot_pattern
 from hpc.ensemble import OVERHANG, fine_step
-from hpc.motion import REACH
 from hpc.pairs.families import Sizes, count_family, plan_counting
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN, VARIANT
 from hpc.structure.material import load_material
+from hpc.structure.neighbours import REACH
 from hpc.structure.variant import Motion, Variant
 from hpc.synthesis import basis_partial
 

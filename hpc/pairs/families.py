@@ -25,7 +25,6 @@ import numpy as np
 from hpc.device import Device, select_device
 from hpc.ensemble import largest_diameter, smallest_diameter
 from hpc.memory import require_memory
-from hpc.motion import neighbour_distances
 from hpc.pairs.counting import Counting, CutCounting, LadderCounting, LatticeCounting, near_nodes
 from hpc.pairs.moments import Bins, choose_bins
 from hpc.pairs.nested import NestedFamily, PairTable
@@ -33,6 +32,7 @@ from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
 from hpc.pairs.surface import SurfaceCounting
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import Kind, equivalent_positions, kind_pairs
+from hpc.structure.neighbours import neighbour_distances
 from hpc.structure.particles import is_nested, is_random, particle_kinds
 from hpc.structure.sites import cell_vectors, cut_sites, dot_kinds, find_centre, merge_sizes
 from hpc.structure.variant import Faults, Lattice, Variant

@@ -386,7 +386,7 @@ class Variant:
                 f"{list(self.material.cell_angstrom)}; use lattice.strain"
             )
         if n_shells := max(len(self.motion.correlation), len(self.motion.halo)):
-            from hpc.motion import shells
+            from hpc.structure.neighbours import shells
 
             shells(self.material, n_shells + 1)  # says how many there are
 

@@ -21,14 +21,15 @@ import numpy as np
 import torch
 
 from hpc.form_factors import HC_KEV_ANGSTROM
+from qdml.augmentation.clean import CleanPatterns
 from qdml.augmentation.config import AllaraConfig
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.recipe import Expected, Main, Recipe, Setting
 from qdml.augmentation.solvents import solvent_profiles
 from qdml.augmentation.tables import table
 from qdml.basis import DotBasis
+from qdml.basis_building import build_basis
 from qdml.observation import conditions
-from qdml.synthesis import CleanPatterns
 
 if TYPE_CHECKING:
     from hpc.store import Store
@@ -96,7 +97,9 @@ class AllaraRecipe(Recipe):
     @cached_property
     def basis(self) -> DotBasis:  # type: ignore[override]
         """The dots, for limits and fits: training takes clean patterns, and never asks."""
-        return DotBasis(self._store, self._store.q, tolerance=_TOLERANCE, device=self._device, margin=_MARGIN)
+        return build_basis(
+            self._store, self._store.q, tolerance=_TOLERANCE, device=self._device, margin=_MARGIN
+        )
 
     @cached_property
     def _clean(self) -> CleanPatterns:

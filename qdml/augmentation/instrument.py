@@ -31,6 +31,7 @@ from qdml.augmentation.stages import Stages
 from qdml.augmentation.surroundings import Surroundings, shares
 from qdml.augmentation.tables import table
 from qdml.basis import DotBasis
+from qdml.basis_building import build_basis
 from qdml.preprocess import masked_mean
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class InstrumentRecipe(StagedRecipe):
         self.basis = (
             dots
             if isinstance(dots, DotBasis)
-            else DotBasis(dots, q, tolerance=config.basis_tolerance, device=device, margin=_MARGIN)
+            else build_basis(dots, q, tolerance=config.basis_tolerance, device=device, margin=_MARGIN)
         )
         self._optics = Optics(
             instruments,

@@ -68,7 +68,7 @@ def solvent_profiles(solvents: Sequence[SolventConfig], q: np.ndarray) -> np.nda
 
 
 def _measured_profile(solvent: SolventConfig, q: np.ndarray) -> np.ndarray:
-    from qdml.measured.patterns import read_pattern, regrid
+    from qdml.files.patterns import read_pattern, regrid
 
     assert solvent.file is not None
     unit = "1/A" if solvent.wavelength is None else None

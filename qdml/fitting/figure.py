@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qdml.answers import Estimate
+from qdml.charts import STYLE
 from qdml.fitting.fit import Fit
-from qdml.measured.figure import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdml.answers import Estimate
+from qdml.files.patterns import Pattern
 from qdml.fitting.forward import SIGMA, SIZE, STRAIN, ZERO, Parts
 from qdml.fitting.ingredients import ingredients
 from qdml.fitting.instrument import Optics
@@ -20,7 +21,6 @@ from qdml.fitting.points import Points, points_of
 from qdml.fitting.problem import LOG_SIZE, Problem
 from qdml.fitting.profile import Profile, autocorrelation_points, mixture_estimate, profile_along
 from qdml.fitting.settings import FitSettings
-from qdml.measured.patterns import Pattern
 
 __all__ = ["Fit", "fit_pattern"]
 
@@ -90,7 +90,7 @@ def fit_pattern(pattern: Pattern, settings: FitSettings) -> Fit:
     """Fit one measured pattern.
 
     Args:
-        pattern: from `qdml.measured.patterns.read_pattern`.
+        pattern: from `qdml.files.patterns.read_pattern`.
         settings: what the dots are and what is free.
 
     Raises:

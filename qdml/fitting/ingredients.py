@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc.motion import halo_terms, shells
+from hpc.motion import halo_terms
 from hpc.scattering import coefficients
+from hpc.structure.neighbours import shells
+from qdml.files.columns import FileError
+from qdml.files.patterns import Pattern, regrid
 from qdml.fitting.settings import FitSettings
-from qdml.measured.columns import FileError
-from qdml.measured.patterns import Pattern, regrid
 
 __all__ = ["Ingredients", "bernstein", "ingredients", "splines"]
 

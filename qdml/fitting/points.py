@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from hpc.model_error import floor_variance
+from qdml.files.columns import FileError
+from qdml.files.patterns import MIN_OVERLAP, OnGrid, Pattern, regrid
 from qdml.fitting.settings import FitSettings
-from qdml.measured.columns import FileError
-from qdml.measured.patterns import MIN_OVERLAP, OnGrid, Pattern, regrid
 
 __all__ = ["Points", "points_of"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from qdml.files.command import Sized, estimate_columns
 from qdml.fitting.fit import Fit
-from qdml.measured.command import Sized, estimate_columns
 
 __all__ = ["csv_row", "doubts", "notes", "record_of", "shown"]
 

@@ -12,7 +12,7 @@ from hpc.structure.variant import Variant
 
 if TYPE_CHECKING:
     from hpc.instrument.setup import Instrument
-    from qdml.measured.patterns import Pattern
+    from qdml.files.patterns import Pattern
 
 __all__ = ["FitSettings", "fit_settings"]
 

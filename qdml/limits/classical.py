@@ -78,9 +78,9 @@ def classical_fits(
     Raises:
         ValueError: not one set of conditions for each pattern, or names that do not exist.
     """
+    from qdml.files.patterns import Pattern
     from qdml.fitting.fit import fit_pattern
     from qdml.fitting.settings import fit_settings
-    from qdml.measured.patterns import Pattern
 
     if len(conditions) != len(observation):
         raise ValueError(f"{len(observation)} patterns need as many conditions, got {len(conditions)}")

@@ -1,1 +1,1 @@
-"""Measured files: reading, the answer of a network, how it is shown."""
+"""Measured patterns: the answer of a network, the fit that goes on from it, doubts, how it is shown."""

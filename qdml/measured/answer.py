@@ -11,6 +11,7 @@ import numpy as np
 from hpc.structure.material import Material
 from qdml.answers import Estimate
 from qdml.asking import input_of, model_grid
+from qdml.files.patterns import OnGrid, Pattern
 from qdml.measured.comparison import Comparison, compare
 from qdml.measured.inference import (
     ClassProbabilities,
@@ -20,7 +21,6 @@ from qdml.measured.inference import (
     volume_diameter,
 )
 from qdml.measured.measurement import observation_of
-from qdml.measured.patterns import OnGrid, Pattern
 
 if TYPE_CHECKING:
     from torch import nn

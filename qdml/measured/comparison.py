@@ -20,6 +20,7 @@ import numpy as np
 from hpc.ensemble import largest_diameter
 from hpc.structure.material import Material
 from hpc.structure.variant import Shape, Variant
+from qdml.files.patterns import OnGrid
 from qdml.fitting.forward import STRAIN
 from qdml.fitting.ingredients import ingredients
 from qdml.fitting.instrument import Optics
@@ -27,7 +28,6 @@ from qdml.fitting.levenberg import minimise
 from qdml.fitting.points import Points
 from qdml.fitting.problem import Problem
 from qdml.fitting.settings import FitSettings, fit_settings
-from qdml.measured.patterns import OnGrid
 
 if TYPE_CHECKING:
     from hpc.instrument.setup import Instrument

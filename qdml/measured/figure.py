@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qdml.answers import Estimate
+from qdml.charts import STYLE
 from qdml.measured.inference import class_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from qdml.files.patterns import OnGrid
     from qdml.measured.answer import Answer
     from qdml.measured.comparison import Comparison
-    from qdml.measured.patterns import OnGrid
 
 __all__ = [
     "ANSWER",
     "MEASURED",
-    "STYLE",
     "draw_answer",
     "draw_pattern",
     "draw_residual",
@@ -28,20 +28,6 @@ __all__ = [
 ]
 
 MEASURED, ANSWER, _BACKGROUND, _UNSEEN, _BAR = "#222222", "#c8402f", "#4a7fb5", "#ececec", "#b9c9da"
-#: Of every figure of a measured pattern, for matplotlib's rc_context.
-STYLE: Any = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-}
 
 
 def draw_answer(path: Path, answer: Answer) -> None:

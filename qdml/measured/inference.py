@@ -23,8 +23,8 @@ import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
 from qdml.answers import INTERVALS, Estimate
+from qdml.files.patterns import OnGrid
 from qdml.measured.measurement import observation_of
-from qdml.measured.patterns import OnGrid
 
 if TYPE_CHECKING:
     from torch import nn

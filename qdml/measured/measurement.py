@@ -22,7 +22,7 @@ from qdml.fitting.instrument import SAME_LINE, wavelength_of
 if TYPE_CHECKING:
     from qdml.augmentation.config import InstrumentChoice
     from qdml.augmentation.recipe import Setting
-    from qdml.measured.patterns import OnGrid
+    from qdml.files.patterns import OnGrid
     from qdml.observation import Observation
 
 __all__ = ["Q_MIN", "Measurement", "measurement_of", "observation_of"]

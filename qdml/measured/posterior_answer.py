@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qdml.augmentation.recipe import Recipe
+    from qdml.files.patterns import OnGrid, Pattern
     from qdml.measured.measurement import Measurement
-    from qdml.measured.patterns import OnGrid, Pattern
 
 __all__ = ["PosteriorAnswer", "answer_posterior"]
 

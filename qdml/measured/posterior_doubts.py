@@ -10,9 +10,9 @@ import numpy as np
 from qdml.answers import posterior_samples, quantities_of
 
 if TYPE_CHECKING:
+    from qdml.files.patterns import OnGrid
     from qdml.measured.comparison import Comparison
     from qdml.measured.measurement import Measurement
-    from qdml.measured.patterns import OnGrid
     from qdml.measured.posterior import Inferred
     from qdml.measured.refinement import Refinement
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qdml.answers import size_distribution
+from qdml.charts import STYLE
 from qdml.measured.figure import (
     ANSWER,
     MEASURED,
-    STYLE,
     draw_pattern,
     draw_residual,
     shade_unseen,

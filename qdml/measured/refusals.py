@@ -19,8 +19,8 @@ from qdml.measured.measurement import observation_of
 from qdml.measured.posterior_doubts import WORDS, prior_ranges
 
 if TYPE_CHECKING:
+    from qdml.files.patterns import OnGrid
     from qdml.measured.comparison import Comparison
-    from qdml.measured.patterns import OnGrid
     from qdml.measured.posterior import Inferred
     from qdml.measured.refinement import Refinement
 

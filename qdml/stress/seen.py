@@ -1,7 +1,7 @@
 """A stress set as a model gets it.
 
 A model of the set's own Q grid gets the patterns as they are. Any other model gets them as `qd-predict` would: brought
-onto its grid by `qdml.measured.patterns.regrid`, where the counts of a bin add up, with the conditions of a synchrotron
+onto its grid by `qdml.files.patterns.regrid`, where the counts of a bin add up, with the conditions of a synchrotron
 instrument of the set's resolution.
 
 Sets have a Gaussian of one width at all Q, instruments a Voigt function whose width falls with the angle. A network
@@ -196,7 +196,7 @@ def _regrid(
     content: StressSet, q: np.ndarray, window: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Intensity, noise and mask on another grid, each (B, Q)."""
-    from qdml.measured.patterns import Pattern, regrid
+    from qdml.files.patterns import Pattern, regrid
 
     visible = content.mask
     noise = content.noise

@@ -213,9 +213,9 @@ def test_another_material_is_doubted(
 
 def test_a_size_at_its_bound_is_doubted(samples: list[Path], tmp_path: Path) -> None:
     from hpc.structure.variant import Shape, Variant
+    from qdml.files.patterns import read_pattern
     from qdml.fitting import fit_pattern, fit_settings
     from qdml.fitting.record import doubts
-    from qdml.measured.patterns import read_pattern
 
     variant = Variant(material=load_material("pbs"), shape=Shape(name="sphere"))
     pattern = read_pattern(samples[1], wavelength=WAVELENGTH)

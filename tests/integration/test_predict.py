@@ -2,8 +2,10 @@
 
 import base64
 import csv
+import io
 import json
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,16 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, smoke_store: Path) -> P
     return run
 
 
+@pytest.fixture(scope="module")
+def sized(run_folder: Path) -> str:
+    """The samples are sized, into `sizes` of the run: what the screen showed."""
+    files = [str(run_folder / "samples" / one.file) for one in SAMPLES]
+    options = ["--wavelength", WAVELENGTH, "--model", str(run_folder / "model")]
+    with redirect_stdout(io.StringIO()) as shown:
+        assert predict.main([*files, *options, "-o", str(run_folder / "sizes")]) == 0
+    return shown.getvalue()
+
+
 @pytest.fixture
 def sample(run_folder: Path) -> Path:
     return run_folder / "samples" / SAMPLES[1].file
@@ -43,16 +55,10 @@ def is_png(content: bytes) -> bool:
     return content.startswith(b"\x89PNG")
 
 
-def test_sizes_patterns_that_training_never_saw(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [str(run_folder / "samples" / one.file) for one in SAMPLES]
+def test_sizes_patterns_that_training_never_saw(run_folder: Path, sized: str) -> None:
     output = run_folder / "sizes"
-    code = predict.main(
-        [*files, "--wavelength", WAVELENGTH, "--model", str(run_folder / "model"), "-o", str(output)]
-    )
-    assert code == 0
-
     content = json.loads((output / "results.json").read_text())
-    assert [one["file"] for one in content["results"]] == files
+    assert [Path(one["file"]).name for one in content["results"]] == [one.file for one in SAMPLES]
     for record, truth in zip(content["results"], SAMPLES, strict=True):
         size = record["diameter_nm"]
         assert abs(size["mean"] - truth.diameter_nm) < 0.25
@@ -73,13 +79,13 @@ def test_sizes_patterns_that_training_never_saw(run_folder: Path, capsys: pytest
     assert [float(row["diameter_nm_mean"]) for row in rows] == pytest.approx(
         [one["diameter_nm"]["mean"] for one in content["results"]], rel=1e-4
     )
-    shown = capsys.readouterr().out
-    assert "results.json" in shown
-    assert f"{content['results'][0]['diameter_nm']['mean']:.2f} [" in shown
+    assert "results.json" in sized
+    assert f"{content['results'][0]['diameter_nm']['mean']:.2f} [" in sized
 
 
+@pytest.mark.usefixtures("sized")
 def test_the_report_holds_the_whole_run_in_one_file(run_folder: Path) -> None:
-    """After the sizes: their table beside the truth, every figure embedded, and the missing part named."""
+    """The table of sizes beside the truth, every figure embedded, and the missing part named."""
     assert report.main([str(run_folder)]) == 0
     page = (run_folder / "report.html").read_text()
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)

@@ -13,8 +13,8 @@ from runs import evaluated, simulated, trained
 from qdml import example, predict, report
 from qdml.asking import model_grid
 from qdml.checkpoint import load_model, read_card
+from qdml.files.patterns import read_pattern, regrid
 from qdml.measured.measurement import measurement_of
-from qdml.measured.patterns import read_pattern, regrid
 from qdml.measured.refinement import load_recipe
 
 WAVELENGTH = str(example.WAVELENGTH)

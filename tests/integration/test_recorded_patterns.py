@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpc.pattern import main
-from qdml.measured.patterns import read_pattern
+from qdml.files.patterns import read_pattern
 
 DOT = "sphere --material pbs --diameter-nm 2 --sigma 0.05"
 

@@ -11,15 +11,17 @@ from runs import train_config
 
 from hpc.form_factors import scattering_factor
 from hpc.instrument.lines import seen
-from hpc.motion import correlation_weights, shells, smooth_correlation
+from hpc.motion import correlation_weights, smooth_correlation
 from hpc.scattering import coefficients
 from hpc.structure.material import load_material
+from hpc.structure.neighbours import shells
 from qdml.augmentation.amplitudes import Amplitudes
 from qdml.augmentation.config import DotsConfig
 from qdml.augmentation.dots import Dots
 from qdml.augmentation.latents import LatentSpace
 from qdml.augmentation.recipe import Main
 from qdml.basis import DotBasis
+from qdml.basis_building import build_basis
 
 CPU = torch.device("cpu")
 # Of the patterns' highest point: the compressed basis, float32, and interpolation at the grid's step of 0.02 Å⁻¹.
@@ -34,7 +36,7 @@ def store():
 
 @pytest.fixture(scope="module")
 def basis(store) -> DotBasis:
-    return DotBasis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
+    return build_basis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_without_effects_dots_are_perfect(main, basis) -> None:
 
 def test_compton_scattering_is_that_of_the_simulation(main) -> None:
     store = dot_store.dot_store(compton=True)
-    basis = DotBasis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
+    basis = build_basis(store, Q, tolerance=2e-5, device=CPU, margin=0.15)
     dots = Dots(None, basis, (22.0, 22.0), LatentSpace(), CPU)
     got = on_grid(basis, main, dots(main, torch.full((3, 1), 22.0)))
     wanted = pattern(1, compton=True)

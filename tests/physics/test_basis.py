@@ -9,9 +9,10 @@ from torch.func import jvp
 
 from hpc.ensemble import Resampler, number_weights, volume_mean_diameter
 from hpc.store import Store, open_store
+from qdml.augmentation.clean import CleanPatterns
 from qdml.basis import DotBasis
+from qdml.basis_building import build_basis
 from qdml.dataset import read_rows
-from qdml.synthesis import CleanPatterns
 
 CPU = torch.device("cpu")
 TOLERANCE, MARGIN = 2e-5, 0.1
@@ -38,7 +39,7 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def basis(store) -> DotBasis:
-    return DotBasis(store, store.q, tolerance=TOLERANCE, device=CPU, margin=MARGIN)
+    return build_basis(store, store.q, tolerance=TOLERANCE, device=CPU, margin=MARGIN)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_rows_of_several_variants_are_those_of_each(basis) -> None:
     variant = torch.tensor([2, 0, 1, 0, 2, 1, 1])
     diameter, sigma = torch.linspace(0.6, 1.1, 7), torch.linspace(0.05, 0.25, 7)
     together = basis.average(variant, diameter, sigma)
-    on_gpu = DotBasis.of_tensors(*basis.to_tensors(), device=CPU)
+    on_gpu = DotBasis(*basis.to_tensors(), device=CPU)
     on_gpu._stacked_MG = torch.cat(on_gpu._modes_MG)  # as it is where the host must not look at a batch
     masked = on_gpu.average(variant, diameter, sigma)
     for row in range(7):
@@ -153,7 +154,7 @@ def test_rows_of_several_variants_are_those_of_each(basis) -> None:
 def test_a_gpu_has_the_same_means_and_never_waits(basis) -> None:
     rows = torch.arange(300) % 3, torch.linspace(0.6, 1.1, 300), torch.linspace(0.05, 0.2, 300)
     wanted = basis.average(*rows)
-    on_gpu = DotBasis.of_tensors(*basis.to_tensors(), device=torch.device("cuda"))
+    on_gpu = DotBasis(*basis.to_tensors(), device=torch.device("cuda"))
     moved = [x.cuda() for x in rows]
     on_gpu.average(*moved)
     torch.cuda.set_sync_debug_mode("error")
@@ -177,7 +178,7 @@ def test_a_gpu_has_the_same_means_and_never_waits(basis) -> None:
 def test_patterns_are_those_of_the_store(overrides, store, basis, tmp_path) -> None:
     if overrides:
         store = make_store(tmp_path / "store.zarr", *overrides)
-        basis = DotBasis(store, store.q, tolerance=TOLERANCE, device=CPU, margin=MARGIN)
+        basis = build_basis(store, store.q, tolerance=TOLERANCE, device=CPU, margin=MARGIN)
     rows = read_rows(store, np.arange(store.n_samples), CPU, intensity=True)
     got = CleanPatterns(basis, CPU)(rows.main())
     off = (got - rows.intensity).abs().amax(dim=1) / rows.intensity.amax(dim=1)
@@ -186,7 +187,7 @@ def test_patterns_are_those_of_the_store(overrides, store, basis, tmp_path) -> N
 
 
 def test_a_basis_is_the_same_from_its_tensors(basis) -> None:
-    again = DotBasis.of_tensors(*basis.to_tensors(), device=CPU)
+    again = DotBasis(*basis.to_tensors(), device=CPU)
     one, two = (b.average(*arguments(1)) for b in (basis, again))
     assert torch.equal(one.partial, two.partial)
     assert (again.kinds, again.ranges, again.error) == (basis.kinds, basis.ranges, basis.error)
@@ -220,13 +221,13 @@ def test_the_crystal_goes_beyond_the_patterns_at_all_strains(store, basis) -> No
 )
 def test_a_basis_that_does_not_cover_what_is_asked_is_refused(memory, q, margin, tolerance, message) -> None:
     with pytest.raises(ValueError, match=message):
-        DotBasis(memory, q, tolerance=tolerance, device=CPU, margin=margin)
+        build_basis(memory, q, tolerance=tolerance, device=CPU, margin=margin)
 
 
 def test_monodisperse_dots_are_no_basis(memory) -> None:
     memory = type(memory)(**vars(memory) | {"parameters": memory.parameters | {"sigma": np.zeros(3)}})
     with pytest.raises(ValueError, match=r"monodisperse dots alone; simulate with grid\.sigma above 0"):
-        DotBasis(memory, memory.q, tolerance=1e-4, device=CPU, margin=0.1)
+        build_basis(memory, memory.q, tolerance=1e-4, device=CPU, margin=0.1)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,6 @@ def test_monodisperse_dots_are_no_basis(memory) -> None:
 )
 def test_patterns_of_other_dots_are_refused(basis, changes, message) -> None:
     tensors, content = basis.to_tensors()
-    other = DotBasis.of_tensors(tensors, content | {"attrs": content["attrs"] | changes}, device=CPU)
+    other = DotBasis(tensors, content | {"attrs": content["attrs"] | changes}, device=CPU)
     with pytest.raises(ValueError, match=message):
         CleanPatterns(other, CPU)

@@ -16,8 +16,8 @@ from hpc.liquids import liquid_profile
 from hpc.radiation import load_radiation
 from hpc.structure.material import load_material
 from hpc.structure.variant import Faults, Motion, Shape, Variant
+from qdml.files.patterns import Pattern, read_pattern
 from qdml.fitting import Fit, fit_pattern, fit_settings
-from qdml.measured.patterns import Pattern, read_pattern
 
 
 def sphere(material: str = "pbs") -> Variant:

@@ -142,7 +142,7 @@ def test_silica_has_its_first_sharp_peak() -> None:
     [("hexane", "Hexane.xye", 0.02, 0.16), ("toluene", "Toluene.xye", 0.02, 0.1)],
 )
 def test_measured_liquids(name: str, file: str, position: float, width: float, shared_data: Path) -> None:
-    from qdml.measured.patterns import read_pattern
+    from qdml.files.patterns import read_pattern
 
     pattern = read_pattern(shared_data / "solvents" / file, wavelength=0.564162)
     q = np.arange(0.5, 15.0, 0.01)

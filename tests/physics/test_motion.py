@@ -10,10 +10,11 @@ from scipy.spatial import cKDTree
 from hpc.debye import iq, pair_sums
 from hpc.dots import dot_pattern, dot_sums
 from hpc.form_factors import scattering_factor
-from hpc.motion import REACH, correlation_weights, shells, smooth_correlation
+from hpc.motion import correlation_weights, smooth_correlation
 from hpc.pairs.families import Sampling
 from hpc.store import verify_store
 from hpc.structure.material import load_material
+from hpc.structure.neighbours import REACH, shells
 from hpc.structure.particles import build_particle
 from hpc.structure.variant import Motion, Variant
 

@@ -11,17 +11,18 @@ from hpc.instrument.geometry import polarisation
 from hpc.instrument.lines import seen
 from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import load_instrument
-from hpc.motion import near_terms, shells, tail_weights
+from hpc.motion import near_terms, tail_weights
 from hpc.scattering import coefficients
 from hpc.structure.material import load_material
+from hpc.structure.neighbours import shells
 from hpc.structure.variant import Faults, Shape, Surface, Variant
 from hpc.transform import partial_sums, waves
+from qdml.files.patterns import Pattern
 from qdml.fitting.dots import CountedDots
 from qdml.fitting.forward import SIGMA, SIZE, STRAIN, TAIL, ZERO, DotModel, b_name, correlation_name
 from qdml.fitting.instrument import Optics
 from qdml.fitting.points import points_of
 from qdml.fitting.settings import fit_settings
-from qdml.measured.patterns import Pattern
 
 PBS = load_material("pbs")
 SPHERE = Variant(material=PBS, shape=Shape(name="sphere"))

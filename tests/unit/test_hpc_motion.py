@@ -5,13 +5,10 @@ import pytest
 import torch
 
 from hpc.motion import (
-    REACH,
     correlation_weights,
     halo_terms,
     near_table,
     near_terms,
-    neighbour_distances,
-    shells,
     smooth_correlation,
     table_weights,
     tail_weights,
@@ -19,6 +16,7 @@ from hpc.motion import (
 from hpc.near_part import shells_of_positions
 from hpc.scattering import coefficients
 from hpc.structure.material import load_material
+from hpc.structure.neighbours import REACH, neighbour_distances, shells
 from hpc.structure.variant import Motion, Variant
 
 PBS = load_material("pbs")

@@ -8,6 +8,8 @@ import pytest
 from hpc.dots import dot_pattern
 from hpc.structure.material import load_material
 from qdml.asking import model_grid
+from qdml.files.noise import Noise
+from qdml.files.patterns import OnGrid
 from qdml.measured.answer import doubts
 from qdml.measured.comparison import compare
 from qdml.measured.inference import (
@@ -17,8 +19,6 @@ from qdml.measured.inference import (
     trained_windows,
     volume_diameter,
 )
-from qdml.measured.noise import Noise
-from qdml.measured.patterns import OnGrid
 
 SIZES = np.arange(2.0, 10.1, 0.5)
 SIGMAS = np.array([0.05, 0.10, 0.15, 0.20])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from qdml.measured.columns import FileError, read_columns
-from qdml.measured.patterns import Pattern, Radiation, read_pattern, regrid
+from qdml.files.columns import FileError, read_columns
+from qdml.files.patterns import Pattern, Radiation, read_pattern, regrid
 
 TWO_THETA = 5.0 + 0.5 * np.arange(60)
 COUNTS = 1000 + 10 * np.arange(60) % 70

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from qdml.densities import GaussianMixture
+from qdml.files.noise import Noise
+from qdml.files.patterns import OnGrid
 from qdml.measured.comparison import Comparison
-from qdml.measured.noise import Noise
-from qdml.measured.patterns import OnGrid
 from qdml.measured.refusals import posterior_refusals, visible_dots
 
 Q = np.linspace(1.0, 14.0, 1301)

@@ -17,7 +17,7 @@ from qdml.answers import Estimate
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qdml.measured.patterns import Pattern, Radiation
+    from qdml.files.patterns import Pattern, Radiation
 
 __all__ = [
     "Sized",
@@ -73,7 +73,7 @@ def radiation_of(options: argparse.Namespace) -> Radiation:
     Raises:
         ValueError: they contradict each other.
     """
-    from qdml.measured.patterns import Radiation
+    from qdml.files.patterns import Radiation
 
     return Radiation(wavelength=options.wavelength, energy_kev=options.energy_kev, q_unit=options.q_unit)
 
@@ -89,8 +89,8 @@ def read_all(files: Sequence[Path], radiation: Radiation, use: Callable[[Pattern
     Raises:
         ValueError: one message that names every file that cannot be used.
     """
-    from qdml.measured.columns import FileError
-    from qdml.measured.patterns import read_pattern
+    from qdml.files.columns import FileError
+    from qdml.files.patterns import read_pattern
 
     found, problems = [], []
     for path in files:

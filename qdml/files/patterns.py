@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from hpc.form_factors import HC_KEV_ANGSTROM
-from qdml.measured.columns import Columns, FileError, read_columns
-from qdml.measured.noise import Noise, noise_of
+from qdml.files.columns import Columns, FileError, read_columns
+from qdml.files.noise import Noise, noise_of
 
 __all__ = ["OnGrid", "Pattern", "Radiation", "read_pattern", "regrid"]
 

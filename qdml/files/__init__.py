@@ -1,0 +1,1 @@
+"""Measured files: columns, pattern, noise; how commands ask for them, what they write and say."""
