@@ -21,9 +21,9 @@ from hpc.cuda.nested import WorkList, count_pairs_cuda, plan_work, prepare_launc
 from hpc.ensemble import OVERHANG, fine_step, largest_diameter
 from hpc.grid import grid_samples, q_values
 from hpc.pairs.nested import average_over_centres, count_pairs
+from hpc.structure.crystal import neighbour_distances
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import neighbour_distances
 from hpc.structure.variant import read_group
 from hpc.synthesis import Basis, Synthesis, basis_partial
 

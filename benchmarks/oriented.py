@@ -27,7 +27,8 @@ from scipy.special import eval_legendre, spherical_jn
 
 from hpc.ensemble import largest_diameter, number_weights
 from hpc.form_factors import scattering_factor
-from hpc.structure.sites import cell_vectors, cut_sites
+from hpc.structure.crystal import cell_vectors
+from hpc.structure.sites import cut_sites
 from hpc.structure.variant import Variant
 
 __all__ = ["excess", "weight_of"]

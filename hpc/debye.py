@@ -25,7 +25,7 @@ from hpc.near_part import particle_part, shells_of_positions
 from hpc.radiation import Particle
 from hpc.scattering import PairSums
 from hpc.structure.atoms import Atoms, expand_to_kinds, group_sites, make_atoms
-from hpc.structure.neighbours import REACH
+from hpc.structure.crystal import REACH
 from hpc.structure.variant import Motion
 
 __all__ = [

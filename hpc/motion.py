@@ -32,7 +32,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from hpc.structure.neighbours import REACH
+from hpc.structure.crystal import REACH
 from hpc.structure.variant import Motion
 from hpc.transform import sinc
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.motion import correlation_at, correlation_weights, near_damped
+from hpc.structure.crystal import REACH, shells
 from hpc.structure.material import Kind, Material, kind_pairs
-from hpc.structure.neighbours import REACH, shells
 from hpc.structure.variant import Motion
 from hpc.transform import sinc
 

@@ -76,8 +76,8 @@ def reflections(material: Material, q_max: float) -> Reflections:
     """
     import gemmi
 
+    from hpc.structure.crystal import cell_vectors
     from hpc.structure.material import equivalent_positions
-    from hpc.structure.sites import cell_vectors
 
     equivalent_positions(material)  # says what is wrong with a space group that is not known
     operations = gemmi.find_spacegroup_by_name(material.space_group).operations()

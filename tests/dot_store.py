@@ -9,8 +9,8 @@ from hpc.dots import dot_pattern
 from hpc.ensemble import OVERHANG, fine_step
 from hpc.pairs.families import Sizes, count_family, plan_counting
 from hpc.schema import B_SCALE, DIAMETER, SIGMA, STRAIN, VARIANT
+from hpc.structure.crystal import REACH
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import REACH
 from hpc.structure.variant import Motion, Variant
 from hpc.synthesis import basis_partial
 

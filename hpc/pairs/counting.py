@@ -25,9 +25,9 @@ from hpc.pairs.cut import count_cut_pairs
 from hpc.pairs.moments import Bins
 from hpc.pairs.nested import NestedFamily, PairTable, average_over_centres, count_pairs, merge_shells
 from hpc.pairs.single import pair_weights
+from hpc.structure.crystal import REACH
 from hpc.structure.lattice_sites import NestedSites
 from hpc.structure.material import Kind, kind_pairs
-from hpc.structure.neighbours import REACH
 from hpc.structure.particles import build_particle, particle_kinds
 from hpc.structure.sites import Sites
 from hpc.structure.variant import Centre, Variant
@@ -63,7 +63,7 @@ class Counting(Protocol):
 
     @property
     def near_distance(self) -> np.ndarray:
-        """(n,) float64 [Å], increasing: every distance below `hpc.structure.neighbours.REACH` that a table may have."""
+        """(n,) float64 [Å], increasing: every distance below `hpc.structure.crystal.REACH` that a table may have."""
 
     @property
     def costs(self) -> np.ndarray:

@@ -30,11 +30,11 @@ from hpc.pairs.moments import Bins, choose_bins
 from hpc.pairs.nested import NestedFamily, PairTable
 from hpc.pairs.size_rows import NO_WIDTH, rows_of_sites, with_exact
 from hpc.pairs.surface import SurfaceCounting
+from hpc.structure.crystal import cell_vectors, neighbour_distances
 from hpc.structure.lattice_sites import cut_nested_sites
 from hpc.structure.material import Kind, equivalent_positions, kind_pairs
-from hpc.structure.neighbours import neighbour_distances
 from hpc.structure.particles import is_nested, is_random, particle_kinds
-from hpc.structure.sites import cell_vectors, cut_sites, dot_kinds, find_centre, merge_sizes
+from hpc.structure.sites import cut_sites, dot_kinds, find_centre, merge_sizes
 from hpc.structure.variant import Faults, Lattice, Variant
 
 __all__ = ["Sampling", "Sizes", "count_family", "plan_counting", "variant_kinds"]

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from hpc.structure.atoms import CLOSEST, Atoms, make_atoms
+from hpc.structure.crystal import cell_vectors
 from hpc.structure.material import Kind, Material, equivalent_positions
 from hpc.structure.material_checks import check_crystal
-from hpc.structure.sites import cell_vectors
 
 __all__ = ["is_crystal", "read_material", "read_structure", "repeat_cell"]
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpc.structure.crystal import lattice_blocks
 from hpc.structure.material import Material, equivalent_positions
 from hpc.structure.shapes import Gauge, gauge, reach
-from hpc.structure.sites import TOUCHING, apply_surface, find_centre, lattice_blocks, merge_sizes, shells
+from hpc.structure.sites import TOUCHING, apply_surface, find_centre, merge_sizes, shells
 from hpc.structure.surface_kinds import split_entries
 from hpc.structure.variant import Centre, Shape, Surface
 

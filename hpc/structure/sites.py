@@ -18,40 +18,33 @@ Symbols: o occupancy, g gauge [Å], D diameter [Å].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from hpc.structure.crystal import SHELL, cell_vectors, lattice_blocks, nearest_neighbours, vectors_to_others
 from hpc.structure.faults import Stacking, stacked_sites
 from hpc.structure.material import Kind, Material, equivalent_positions
 from hpc.structure.shapes import Gauge, gauge, reach
+from hpc.structure.surface_kinds import split_entries, surface_kinds
 from hpc.structure.variant import NAMED_CENTRES, Centre, Lattice, Surface, Variant
 
 __all__ = [
-    "APART",
-    "SHELL",
     "Sites",
     "apply_surface",
     "base_kinds",
-    "cell_vectors",
     "cut_sites",
     "deformation",
     "dot_kinds",
     "find_centre",
-    "lattice_blocks",
     "merge_sizes",
-    "nearest_neighbours",
     "shells",
 ]
 
 # Relative. A site that touches the surface belongs to the particle, whatever the last bit says.
 TOUCHING = 1e-9
-#: Shared positions (mixed occupancy) are not neighbours, nor bonded.
-APART = 0.1
-#: Neighbours lie within this multiple of the shortest distance: a first shell that a small distortion has split is one.
-SHELL = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +69,6 @@ def dot_kinds(variant: Variant) -> tuple[Kind, ...]:
 
     Then all of them again for sites that lack neighbours, where those move more.
     """
-    from hpc.structure.surface_kinds import surface_kinds  # which needs the neighbours of this module
-
     kinds = base_kinds(variant)
     return surface_kinds(kinds, variant.motion.surface_b) if variant.motion.surface_b != 1 else kinds
 
@@ -139,8 +130,6 @@ def cut_sites(
                 "mean over all of them; build explicit stackings (hpc.structure.particles), or set motion.surface_b "
                 "to 1"
             )
-        from hpc.structure.surface_kinds import split_entries
-
         n_kind = len(base_kinds(variant))
         chosen, kind, size = split_entries(material, sites.position, sites.kind, (chosen, kind, size), n_kind)
     inside = size <= limit
@@ -237,33 +226,6 @@ def _cut_crystal(
     return np.concatenate(positions), np.concatenate(images)
 
 
-def lattice_blocks(cell: np.ndarray, radius: float) -> Iterator[np.ndarray]:
-    """Every cell that may hold a point within `radius` [Å] of a point of cell (0, 0, 0).
-
-    Yields:
-        (cells, 3) int32 indices, in lexicographic order: a plane of cells at a time, so that memory stays small.
-    """
-    # The planes of index i lie 1/|column i of the inverse| apart.
-    count = (radius * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int) + 2
-    first, *others = (np.arange(-n, n + 1, dtype=np.int32) for n in count)
-    plane = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 2)
-    for index in first:
-        yield np.column_stack((np.full(len(plane), index), plane))
-
-
-def cell_vectors(material: Material) -> np.ndarray:
-    """(3, 3) float64 [Å], rows a, b, c: x along a, y in the plane of a and b, z along c*."""
-    a, b, c, *angles = material.cell_angstrom
-    # cos 90° is exactly 0: cubic positions are then the integer engine's, bit for bit.
-    cos_a, cos_b, cos_c = (0.0 if angle == 90 else np.cos(np.radians(angle)) for angle in angles)
-    sin_c = np.sqrt(1 - cos_c**2)
-    y = (cos_a - cos_b * cos_c) / sin_c
-    height2 = 1 - cos_b**2 - y**2
-    if height2 <= 0:
-        raise ValueError(f"cell_angstrom of {material.name}: no cell has the angles {angles}")
-    return np.array([[a, 0, 0], [b * cos_c, b * sin_c, 0], [c * cos_b, c * y, c * np.sqrt(height2)]])
-
-
 def find_centre(material: Material, centre: Centre) -> np.ndarray:
     """(3,) fractional coordinates in 0..1 of a cut centre.
 
@@ -296,7 +258,7 @@ def _middle_of_bond(material: Material) -> np.ndarray:
     cell = cell_vectors(material)
     best = (np.inf, np.zeros(3))
     for index, start in enumerate(equivalent_positions(material)):
-        vectors = _vectors_to_others(material, index, start[0])
+        vectors = vectors_to_others(material, index, start[0])
         if not len(vectors):
             continue
         length = np.linalg.norm(vectors, axis=1)
@@ -319,31 +281,6 @@ def _middle_of_hole(material: Material) -> np.ndarray:
     grid = np.stack(np.meshgrid(*[np.arange(24) / 24] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     distance, _ = cKDTree(sites).query(grid @ cell)
     return grid[np.argmax(np.round(distance, 6))]
-
-
-def _vectors_to_others(material: Material, kind: int, start: np.ndarray) -> np.ndarray:
-    """(n, 3) float64 [Å] from the fractional position of a kind to sites of other kinds (of any, if there is one kind).
-
-    All that may be as close as the nearest, and some more.
-    """
-    cell = cell_vectors(material)
-    images = equivalent_positions(material)
-    others = [of_kind for index, of_kind in enumerate(images) if index != kind or len(images) == 1]
-    fraction = np.concatenate(others) - start
-    blocks = np.concatenate(list(lattice_blocks(cell, SHELL * np.linalg.norm(cell, axis=1).sum() / 2)))
-    vectors = ((blocks[:, None] + fraction) @ cell).reshape(-1, 3)
-    return vectors[np.linalg.norm(vectors, axis=1) > APART]
-
-
-def nearest_neighbours(material: Material, label: str) -> list[np.ndarray]:
-    """For each equivalent position of a label, (n, 3) float64 vectors [Å] to its nearest neighbours of other kinds."""
-    index = material.labels.index(label)
-    found = []
-    for start in equivalent_positions(material)[index]:
-        vectors = _vectors_to_others(material, index, start)
-        length = np.linalg.norm(vectors, axis=1)
-        found.append(vectors[length <= SHELL * length.min()])
-    return found
 
 
 def apply_surface(

@@ -20,8 +20,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from hpc.structure.crystal import APART, SHELL, nearest_neighbours
 from hpc.structure.material import Kind, Material
-from hpc.structure.sites import APART, SHELL, nearest_neighbours
 
 __all__ = ["split_entries", "surface_kinds"]
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from hpc.named_files import file_names, read_named
+from hpc.structure.crystal import shells
 from hpc.structure.material import Material, load_material, material_names
 from hpc.structure.shapes import SHAPES
 
@@ -386,8 +387,6 @@ class Variant:
                 f"{list(self.material.cell_angstrom)}; use lattice.strain"
             )
         if n_shells := max(len(self.motion.correlation), len(self.motion.halo)):
-            from hpc.structure.neighbours import shells
-
             shells(self.material, n_shells + 1)  # says how many there are
 
     @property

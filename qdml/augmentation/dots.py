@@ -30,8 +30,8 @@ import torch
 from hpc.form_factors import scattering_factor
 from hpc.motion import correlation_weights, smooth_correlation
 from hpc.schema import B_SCALE
+from hpc.structure.crystal import shells
 from hpc.structure.material import Kind, Material, kind_pairs
-from hpc.structure.neighbours import shells
 from hpc.texture import group_labels, reflection_groups, reflections
 from qdml.augmentation.amplitudes import Amplitudes
 from qdml.augmentation.config import DotsConfig

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpc.motion import halo_terms
 from hpc.scattering import coefficients
-from hpc.structure.neighbours import shells
+from hpc.structure.crystal import shells
 from qdml.files.columns import FileError
 from qdml.files.patterns import Pattern, regrid
 from qdml.fitting.settings import FitSettings

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc.ensemble import volume_mean_diameter
-from hpc.structure.neighbours import shells
+from hpc.structure.crystal import shells
 from qdml.fitting.dots import count_dots
 from qdml.fitting.forward import SIGMA, SIZE, STRAIN, TAIL, ZERO, DotModel, Parts, correlation_name
 from qdml.fitting.ingredients import Ingredients, bernstein

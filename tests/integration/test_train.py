@@ -25,6 +25,7 @@ from qdml.distributed import join_processes
 from qdml.ensemble import EnsembleLane
 from qdml.observation import CONDITIONS
 from qdml.train import EXIT_REQUEUE, train
+from qdml.trainer import Trainer
 
 SHORT = ("trainer.steps=12", "trainer.evaluate_every=4", "trainer.checkpoint_every=4")
 
@@ -241,8 +242,14 @@ def test_patterns_are_observed_again_and_a_resumed_run_draws_them_again(
     monkeypatch.setattr(
         EnsembleLane, "batch", lambda lane, step, n: drawn.append(step) or batch(lane, step, n)
     )
+    kept, train_step = [], Trainer.train_step
+    monkeypatch.setattr(
+        Trainer, "train_step", lambda trainer: (train_step(trainer), kept.append(sorted(trainer._kept)))[0]
+    )
     options = (*ENSEMBLE, *POSTERIOR, "data.lanes=1", "trainer.observations=2")
     assert run_here(config_of(store, tmp_path / "one", *options)) == 0
+    # Batches are large: none is kept that no later step observes.
+    assert kept[:6] == [[0], [0], [0, 2], [0, 2], [2, 4], [2, 4]]
     # Odd steps observe what was drawn three steps before; the first of them has nothing to observe.
     assert drawn[-7:] == [0, 1, 2, 4, 6, 8, 10]
     halves = config_of(store, tmp_path / "halves", *options)

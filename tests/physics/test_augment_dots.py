@@ -13,8 +13,8 @@ from hpc.form_factors import scattering_factor
 from hpc.instrument.lines import seen
 from hpc.motion import correlation_weights, smooth_correlation
 from hpc.scattering import coefficients
+from hpc.structure.crystal import shells
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import shells
 from qdml.augmentation.amplitudes import Amplitudes
 from qdml.augmentation.config import DotsConfig
 from qdml.augmentation.dots import Dots

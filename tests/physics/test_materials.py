@@ -12,9 +12,9 @@ from scipy.integrate import quad
 
 from hpc.dots import dot_pattern
 from hpc.form_factors import scattering_factor
+from hpc.structure.crystal import cell_vectors
 from hpc.structure.files import repeat_cell
 from hpc.structure.material import Material, equivalent_positions, load_material, material_names
-from hpc.structure.sites import cell_vectors
 
 CHARGE = {
     "Pb": 2,

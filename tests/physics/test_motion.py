@@ -13,8 +13,8 @@ from hpc.form_factors import scattering_factor
 from hpc.motion import correlation_weights, smooth_correlation
 from hpc.pairs.families import Sampling
 from hpc.store import verify_store
+from hpc.structure.crystal import REACH, shells
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import REACH, shells
 from hpc.structure.particles import build_particle
 from hpc.structure.variant import Motion, Variant
 

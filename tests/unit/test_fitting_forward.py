@@ -13,8 +13,8 @@ from hpc.instrument.resolution import broaden, widths
 from hpc.instrument.setup import load_instrument
 from hpc.motion import near_terms, tail_weights
 from hpc.scattering import coefficients
+from hpc.structure.crystal import shells
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import shells
 from hpc.structure.variant import Faults, Shape, Surface, Variant
 from hpc.transform import partial_sums, waves
 from qdml.files.patterns import Pattern

@@ -15,8 +15,8 @@ from hpc.motion import (
 )
 from hpc.near_part import shells_of_positions
 from hpc.scattering import coefficients
+from hpc.structure.crystal import REACH, neighbour_distances, shells
 from hpc.structure.material import load_material
-from hpc.structure.neighbours import REACH, neighbour_distances, shells
 from hpc.structure.variant import Motion, Variant
 
 PBS = load_material("pbs")

@@ -5,20 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hpc.structure.crystal import cell_vectors, lattice_blocks, nearest_neighbours
 from hpc.structure.faults import Stacking
 from hpc.structure.material import Material, equivalent_positions, load_material
 from hpc.structure.shapes import SHAPES
-from hpc.structure.sites import (
-    cell_vectors,
-    cut_sites,
-    deformation,
-    dot_kinds,
-    find_centre,
-    lattice_blocks,
-    merge_sizes,
-    nearest_neighbours,
-    shells,
-)
+from hpc.structure.sites import cut_sites, deformation, dot_kinds, find_centre, merge_sizes, shells
 from hpc.structure.variant import Disorder, Faults, Lattice, Shape, Surface, Variant
 
 PBS = load_material("pbs")

@@ -1,25 +1,89 @@
-"""Neighbours in the endless crystal: distances, shells, how many there are.
+"""The endless crystal: vectors of its cell, blocks of cells, neighbours and their shells.
 
 Symbols: r [Å].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from hpc.structure.material import Material, equivalent_positions, kind_pairs
-from hpc.structure.sites import cell_vectors, lattice_blocks
 
-__all__ = ["REACH", "neighbour_distances", "shells"]
+__all__ = [
+    "APART",
+    "REACH",
+    "SHELL",
+    "cell_vectors",
+    "lattice_blocks",
+    "nearest_neighbours",
+    "neighbour_distances",
+    "shells",
+    "vectors_to_others",
+]
 
+#: Sites closer than this [Å] share a position (mixed occupancy): they are not neighbours, nor bonded.
+APART = 0.1
+#: Neighbours lie within this multiple of the shortest distance: a first shell that a small distortion has split is one.
+SHELL = 1.2
 #: Neighbours are looked for within this [Å]; pairs farther apart move independently (`hpc.motion`).
 REACH = 20.0
 # Distances within 3 % of the first are one shell: those that a small distortion has split.
 _SAME_SHELL = 1.03
-# Sites closer than this [Å] share a position (mixed occupancy).
-_APART = 0.1
+
+
+def cell_vectors(material: Material) -> np.ndarray:
+    """(3, 3) float64 [Å], rows a, b, c: x along a, y in the plane of a and b, z along c*."""
+    a, b, c, *angles = material.cell_angstrom
+    # cos 90° is exactly 0: cubic positions are then the integer engine's, bit for bit.
+    cos_a, cos_b, cos_c = (0.0 if angle == 90 else np.cos(np.radians(angle)) for angle in angles)
+    sin_c = np.sqrt(1 - cos_c**2)
+    y = (cos_a - cos_b * cos_c) / sin_c
+    height2 = 1 - cos_b**2 - y**2
+    if height2 <= 0:
+        raise ValueError(f"cell_angstrom of {material.name}: no cell has the angles {angles}")
+    return np.array([[a, 0, 0], [b * cos_c, b * sin_c, 0], [c * cos_b, c * y, c * np.sqrt(height2)]])
+
+
+def lattice_blocks(cell: np.ndarray, radius: float) -> Iterator[np.ndarray]:
+    """Every cell that may hold a point within `radius` [Å] of a point of cell (0, 0, 0).
+
+    Yields:
+        (cells, 3) int32 indices, in lexicographic order: a plane of cells at a time, so that memory stays small.
+    """
+    # The planes of index i lie 1/|column i of the inverse| apart.
+    count = (radius * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int) + 2
+    first, *others = (np.arange(-n, n + 1, dtype=np.int32) for n in count)
+    plane = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 2)
+    for index in first:
+        yield np.column_stack((np.full(len(plane), index), plane))
+
+
+def nearest_neighbours(material: Material, label: str) -> list[np.ndarray]:
+    """For each equivalent position of a label, (n, 3) float64 vectors [Å] to its nearest neighbours of other kinds."""
+    index = material.labels.index(label)
+    found = []
+    for start in equivalent_positions(material)[index]:
+        vectors = vectors_to_others(material, index, start)
+        length = np.linalg.norm(vectors, axis=1)
+        found.append(vectors[length <= SHELL * length.min()])
+    return found
+
+
+def vectors_to_others(material: Material, kind: int, start: np.ndarray) -> np.ndarray:
+    """(n, 3) float64 [Å] from the fractional position of a kind to sites of other kinds (of any, if there is one kind).
+
+    All that may be as close as the nearest, and some more.
+    """
+    cell = cell_vectors(material)
+    images = equivalent_positions(material)
+    others = [of_kind for index, of_kind in enumerate(images) if index != kind or len(images) == 1]
+    fraction = np.concatenate(others) - start
+    blocks = np.concatenate(list(lattice_blocks(cell, SHELL * np.linalg.norm(cell, axis=1).sum() / 2)))
+    vectors = ((blocks[:, None] + fraction) @ cell).reshape(-1, 3)
+    return vectors[np.linalg.norm(vectors, axis=1) > APART]
 
 
 def shells(material: Material, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +151,7 @@ def _bulk_pairs(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]
             # All equivalent positions have the same surroundings.
             vectors = ((blocks[:, None] + of_b - of_a[0]) @ cell).reshape(-1, 3)
             r = np.linalg.norm(vectors, axis=1)
-            r = r[(r > _APART) & (r < REACH)]
+            r = r[(r > APART) & (r < REACH)]
             first, number = _distinct(r)
             r = r[first]
             pair = np.full(len(r), pair_of[min(a, b), max(a, b)])
