@@ -22,7 +22,7 @@ from qdml.config import TrainConfig, read_config
 from qdml.distributed import join_processes
 from qdml.train import new_trainer, read_inputs
 
-BATCHES = {"cpu": (256,), "cuda": (1024, 4096, 16384)}
+BATCHES = {"cpu": (256, 1024), "cuda": (1024, 4096, 16384)}
 #: Precision, compiled.
 CHOICES = {
     "cpu": (("float32", False), ("bfloat16", False)),
