@@ -80,8 +80,8 @@ class DotBasis:
         """The basis of `to_tensors`, with the same answers; `qdml.basis_building.build_basis` makes one of a store.
 
         Args:
-            tensors: and
-            content: as `to_tensors` gave them.
+            tensors: as `to_tensors` gave them.
+            content: what it gave beside them.
             device: where rows will be.
         """
         self._tensors, self._content = dict(tensors), dict(content)
